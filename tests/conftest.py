@@ -1,0 +1,14 @@
+"""What holds for all tests: every jaxpr is checked, no window opens, and how hard hypothesis searches."""
+
+import os
+
+from hypothesis import settings
+
+os.environ.setdefault("FUNCGRAD_CHECK", "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+# Timings mean little on a shared machine, so no example has a deadline. `default` repeats the same examples
+# in every run; to look for new ones: make test ARGS=--hypothesis-profile=search
+settings.register_profile("default", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=1000, print_blob=True)
+settings.load_profile("default")
