@@ -1,0 +1,1 @@
+"""The core: types, errors, the primitive's contract, the IR and the tracer. It names no primitive and no backend."""

@@ -1,0 +1,155 @@
+"""The intermediate representation: a jaxpr is a list of equations, each variable assigned once.
+
+    Jaxpr     inputs, constants, equations, outputs
+    Equation  outputs = primitive(inputs)
+    Atom      a Var (a name for an array) or a Literal (a scalar written into the program)
+
+`check` is the typing rule of this language: every variable is assigned before it is used, once, and every equation's
+outputs have the types that its primitive's type rule gives.
+
+Source: the name and the notation are those of JAX's jaxpr, https://docs.jax.dev/en/latest/jaxpr.html.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, final
+
+from funcgrad.core.errors import InternalError, SourceLine
+from funcgrad.core.primitive import Primitive, out_types
+from funcgrad.core.trace import Tracer, Var
+from funcgrad.core.types import Array, ArrayType, DType, Shape, show, type_of
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Literal:
+    """A scalar that is part of the program."""
+
+    value: Any
+
+    @property
+    def type(self) -> ArrayType:
+        return type_of(self.value)
+
+    @property
+    def shape(self) -> Shape:
+        return ()
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+    @property
+    def weak(self) -> bool:
+        return self.type.weak
+
+
+Atom: TypeAlias = Var | Literal
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Equation:
+    """`outputs = primitive(inputs)`, and the line of user code it comes from."""
+
+    primitive: Primitive
+    inputs: tuple[Atom, ...]
+    outputs: tuple[Var, ...]
+    source: SourceLine | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Jaxpr:
+    """A first-order, typed, single-assignment program.
+
+    Attributes:
+        inputs: The variables for the arguments.
+        constants: The variables for closed-over arrays, each with its value.
+        equations: In an order in which they can be evaluated.
+        outputs: Variables or literals.
+
+    Example:
+        >>> import numpy as np
+        >>> import funcgrad as fg
+        >>> fg.make_jaxpr(lambda x: np.sin(x) * 2.0)(3.0)
+        { lambda ; a:~f64[]. let
+            b:f64[] = sin a
+            c:f64[] = multiply b 2.0
+          in c }
+    """
+
+    inputs: tuple[Var, ...]
+    constants: tuple[tuple[Var, Array], ...]
+    equations: tuple[Equation, ...]
+    outputs: tuple[Atom, ...]
+
+    @property
+    def in_types(self) -> tuple[ArrayType, ...]:
+        """The types of the inputs."""
+        return tuple(v.type for v in self.inputs)
+
+    @property
+    def out_types(self) -> tuple[ArrayType, ...]:
+        """The types of the outputs."""
+        return tuple(atom.type for atom in self.outputs)
+
+    def __repr__(self) -> str:
+        from funcgrad.core.printing import render  # noqa: PLC0415
+
+        return render(self)
+
+
+def evaluate(jaxpr: Jaxpr, args: Sequence[Array]) -> list[Array]:
+    """The outputs of a jaxpr for these inputs. Applies the primitives, so the inputs may be tracers."""
+    env: dict[Var, Array] = dict(zip(jaxpr.inputs, args, strict=True))
+    env.update(jaxpr.constants)
+
+    def read(atom: Atom) -> Array:
+        return atom.value if isinstance(atom, Literal) else env[atom]
+
+    for equation in jaxpr.equations:
+        y = equation.primitive(*map(read, equation.inputs))
+        env.update(zip(equation.outputs, y if equation.primitive.multiple else (y,), strict=True))
+    return [read(atom) for atom in jaxpr.outputs]
+
+
+def check(jaxpr: Jaxpr) -> None:
+    """Prove that a jaxpr is well formed.
+
+    Raises:
+        InternalError: A variable is used before it is assigned or assigned twice, a constant does not have its
+            variable's type, or an equation's outputs do not have the types that its primitive gives.
+    """
+    known: set[Var] = set()
+
+    def assign(var: Var, where: str) -> None:
+        if var in known:
+            raise InternalError(f"a variable of type {show(var)} is assigned twice, {where}\n{jaxpr!r}")
+        known.add(var)
+
+    def use(atom: Atom, where: str) -> None:
+        if isinstance(atom, Var) and atom not in known:
+            raise InternalError(f"a variable of type {show(atom)} is used before it is assigned, {where}\n{jaxpr!r}")
+
+    for var in jaxpr.inputs:
+        assign(var, "as an input")
+    for var, value in jaxpr.constants:
+        assign(var, "as a constant")
+        actual = value.variable.type if isinstance(value, Tracer) else type_of(value)
+        if actual != var.type:
+            raise InternalError(f"a constant of type {actual} is bound to a variable of type {var.type}\n{jaxpr!r}")
+    for equation in jaxpr.equations:
+        where = f"in the equation of {equation.primitive.show()}"
+        for atom in equation.inputs:
+            use(atom, where)
+        expected = out_types(equation.primitive, equation.inputs)
+        actual_types = tuple(var.type for var in equation.outputs)
+        if expected != actual_types:
+            raise InternalError(f"{where} the outputs have types {actual_types}, not {expected}\n{jaxpr!r}")
+        for var in equation.outputs:
+            assign(var, where)
+    for atom in jaxpr.outputs:
+        use(atom, "as an output")

@@ -1,0 +1,195 @@
+"""The contract of a primitive, and what a cotangent can be besides an array.
+
+A primitive is an immutable value: its parameters are its fields, its rules are its methods. Calling it is the one
+way to apply it; with tracers among the arguments the innermost transformation takes over, else NumPy computes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, ClassVar, NoReturn, TypeAlias, final
+
+from funcgrad.core.errors import FuncgradError, NotDifferentiableError
+from funcgrad.core.trace import Tracer, innermost
+from funcgrad.core.types import Array, ArrayType, Typed, type_of
+
+_registry: list[type[Primitive]] = []
+
+Wanted: TypeAlias = Sequence[Typed | None]
+
+
+class Primitive(ABC):
+    """One operation with all its rules.
+
+    A subclass is final, usually a frozen dataclass whose fields are the operation's static parameters. In its rules
+    `x` is an input, `y` the result, `g` the cotangent of `y`.
+
+    Attributes:
+        name: How the operation is printed.
+        multiple: True if the result is a tuple of arrays.
+        constant: True if the derivative is zero wherever it exists (comparisons, `floor`, `argmax`): a differentiating
+            trace then leaves the result untraced.
+        keeps_weak: True if an operation on Python scalars alone gives a Python scalar again, as Python's operators do.
+    """
+
+    __slots__ = ()
+
+    name: ClassVar[str]
+    multiple: ClassVar[bool] = False
+    constant: bool = False
+    keeps_weak: bool = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # dataclass(slots=True) makes the class a second time; the second one is the one that counts
+        _registry[:] = [known for known in _registry if known.__qualname__ != cls.__qualname__]
+        _registry.append(cls)
+
+    def __call__(self, *args: Array) -> Any:
+        """Apply the primitive: by the innermost trace among the arguments, or by NumPy."""
+        for x in args:
+            if isinstance(x, Tracer):
+                return innermost(args).apply(self, args)
+        try:
+            return self.impl(*args)
+        except (ValueError, TypeError, IndexError) as error:
+            self.explain(error, args)
+
+    @abstractmethod
+    def out_type(self, *xs: Typed) -> Any:
+        """The type of the result (a tuple of types if `multiple`); raises the user's error, with the values."""
+
+    @abstractmethod
+    def impl(self, *xs: Array) -> Any:
+        """The operation on plain arrays, with NumPy."""
+
+    @abstractmethod
+    def vjp(self, wanted: Wanted, g: Any, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:
+        """The cotangents of the inputs.
+
+        Args:
+            wanted: For each input the type that its cotangent must have, or None where none is wanted.
+            g: The cotangent of `y`. If `multiple`, a tuple with None where a part has no cotangent.
+            y: The result; None unless `reads` says that the rule reads it.
+            xs: The inputs; None for each that the rule does not read.
+
+        Returns:
+            One cotangent, or None, for each input. The rule is written with differentiable operations.
+        """
+
+    @abstractmethod
+    def batch(self, batched: tuple[bool, ...], *xs: Array) -> Any:
+        """The operation on a stack of inputs: each batched `x`, and the result, has the batch axis in front."""
+
+    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+        """Which values `vjp` reads when these inputs are wanted: a flag for each input, and one for `y`.
+
+        What is not read is not kept until the backward pass. The default keeps everything.
+        """
+        return (True,) * (len(wanted) + 1)
+
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        """The places in `(y, *xs)` of the values that `vjp` does not read: `reads` the other way round."""
+        *reads_x, reads_y = self.reads(tuple([w is not None for w in wanted]))
+        return [place for place, read in enumerate((reads_y, *reads_x)) if not read]
+
+    def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:
+        """`vjp` for a cotangent that is structurally zero in places. The default forgets where."""
+        return self.vjp(wanted, g.value, y, *xs)
+
+    def explain(self, error: Exception, args: Sequence[Array]) -> NoReturn:
+        """Raise the user's error for what NumPy raised: the type rule's, if it finds something to say."""
+        if isinstance(error, FuncgradError):
+            raise error
+        try:
+            self.out_type(*map(type_of, args))
+        except FuncgradError as better:
+            raise better from None
+        raise error
+
+    def show(self) -> str:
+        """How a jaxpr prints it: the name, with the parameters in brackets."""
+        parameters = "" if not is_dataclass(self) else ", ".join(f"{f.name}={getattr(self, f.name)}" for f in fields(self))
+        return f"{self.name}[{parameters}]" if parameters else self.name
+
+
+def registered() -> tuple[type[Primitive], ...]:
+    """Every concrete primitive class, in order of definition."""
+    return tuple(cls for cls in _registry if not cls.__abstractmethods__)
+
+
+def not_differentiable(primitive: Primitive, why: str) -> NoReturn:
+    """Say in a `vjp` rule that there is no derivative: raises `NotDifferentiableError` with the reason."""
+    raise NotDifferentiableError(
+        f"{primitive.name} has no derivative: {why}",
+        "wrap the argument in stop_gradient(...) if it is meant as a constant",
+    )
+
+
+class Structured:
+    """A cotangent that is more than an array. Not abstract, since `isinstance` of an ABC is slow."""
+
+    __slots__ = ()
+
+    def dense(self) -> Array | Masked:
+        """The cotangent as an array, perhaps with the mask of its structural zeros."""
+        raise NotImplementedError(f"{type(self).__name__}.dense")
+
+
+class LazyCotangent(Structured):
+    """A cotangent that is not yet an array."""
+
+    __slots__ = ()
+
+    def plus(self, other: LazyCotangent) -> LazyCotangent | None:
+        """The sum with another lazy cotangent, if it can stay lazy."""
+        return None
+
+
+@final
+class Masked(Structured):
+    """A cotangent that is zero by structure wherever `mask` is False: the operation did not select that element.
+
+    `where(x > 0, log(x), 0)` has no dependence on `log(x)` at x = 0, so the infinite slope there must not meet the
+    zero cotangent: 0 · inf is NaN. The mask says which zeros are of this kind. It follows from the selection, not
+    from the value of the cotangent, so that the pullback stays linear and second derivatives stay right.
+    """
+
+    __slots__ = ("mask", "value")
+
+    def __init__(self, value: Array, mask: Array) -> None:
+        self.value = value
+        self.mask = mask
+
+    def dense(self) -> Masked:
+        return self
+
+
+Cotangent: TypeAlias = Array | Structured
+
+
+def plain(g: Cotangent | None) -> Array | None:
+    """The cotangent as an array alone, without the mask of its structural zeros."""
+    if isinstance(g, Structured):
+        g = g.dense()
+        return g.value if isinstance(g, Masked) else g
+    return g
+
+
+def masked_linear(
+    primitive: Primitive, wanted: Wanted, g: Masked, y: Any, xs: Sequence[Array]
+) -> tuple[Cotangent | None, ...]:
+    """`vjp_masked` of an operation whose pullback only moves and adds elements: the mask goes where they go."""
+    values = primitive.vjp(wanted, g.value, y, *xs)
+    masks = primitive.vjp(wanted, g.mask, y, *xs)
+    return tuple(
+        None if v is None else Masked(plain(v), plain(m) != 0) for v, m in zip(values, masks, strict=True)
+    )
+
+
+def out_types(primitive: Primitive, types: Sequence[Typed]) -> tuple[ArrayType, ...]:
+    """The types of all results, as a tuple whether or not the primitive has several."""
+    out = primitive.out_type(*types)
+    return out if primitive.multiple else (out,)

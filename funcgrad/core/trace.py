@@ -1,0 +1,110 @@
+"""Tracer, Trace and dispatch: how an operation finds the transformation that handles it.
+
+Tracing follows the data. A `Tracer` stands for a value that depends on the inputs of a transformation; everything
+else stays plain NumPy. Each `Trace` takes a fresh level from one counter, and an operation on several tracers belongs
+to the highest level among them, the innermost transformation; the others are constants to it. There is no other
+state: nothing to restore after an exception, nothing shared between threads.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, final
+
+from funcgrad.core.types import Array, ArrayType, DType, Shape
+
+if TYPE_CHECKING:
+    from funcgrad.core.primitive import Primitive
+
+_levels = itertools.count(1)
+
+
+@final
+class Var:
+    """A variable of the IR: a name for one array, with its type. Two variables are equal if they are the same."""
+
+    __slots__ = ("dtype", "shape", "weak")
+
+    def __init__(self, shape: Shape, dtype: DType, weak: bool = False) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.weak = weak
+
+    @property
+    def type(self) -> ArrayType:
+        """The type as a value of its own, which compares by content."""
+        return ArrayType(self.shape, self.dtype, self.weak)
+
+
+class Trace(ABC):
+    """One run of one transformation: it decides what an operation on its tracers does.
+
+    Args:
+        name: What error messages call it, such as `grad(loss)`.
+    """
+
+    __slots__ = ("level", "name")
+
+    def __init__(self, name: str) -> None:
+        self.level = next(_levels)
+        self.name = name
+
+    @abstractmethod
+    def apply(self, primitive: Primitive, args: tuple[Array, ...]) -> Any:
+        """Handle `primitive(*args)`, where this trace's level is the highest among the tracers in `args`."""
+
+    @abstractmethod
+    def origin(self, var: Var) -> str:
+        """The arguments of the traced function that `var` depends on: `argument 'x'`."""
+
+
+class Tracer:
+    """A value on its way through a transformation. `value` is its array, or None where only the type is known.
+
+    The value may itself be a tracer, of an outer transformation.
+    """
+
+    __slots__ = ("tracing", "value", "variable")
+
+    def __init__(self, tracing: Trace, variable: Var, value: Array | None) -> None:
+        self.tracing = tracing
+        self.variable = variable
+        self.value = value
+
+    @property
+    def shape(self) -> Shape:
+        """The length of each axis."""
+        return self.variable.shape
+
+    @property
+    def dtype(self) -> DType:
+        """The NumPy dtype of the elements."""
+        return self.variable.dtype
+
+    @property
+    def weak(self) -> bool:
+        """True where a Python scalar gave the dtype (NEP 50)."""
+        return self.variable.weak
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.variable.shape)
+
+
+def concrete(x: Array) -> Array | None:
+    """The plain array under any number of tracers; None where only the type is known."""
+    while isinstance(x, Tracer):
+        x = x.value
+    return x
+
+
+def innermost(args: tuple[Array, ...]) -> Trace:
+    """The trace with the highest level among the tracers in `args`, of which there is at least one."""
+    traces = [x.tracing for x in args if isinstance(x, Tracer)]
+    return traces[0] if len(traces) == 1 else max(traces, key=_level)
+
+
+def _level(trace: Trace) -> int:
+    return trace.level

@@ -1,0 +1,157 @@
+"""What is known of an array without its numbers: shape, dtype, and whether a Python scalar gave it its dtype.
+
+Promotion is NumPy 2's (NEP 50): a Python scalar is *weak*, it takes the dtype of the array it meets. NumPy itself
+is asked for every answer, so there is no second promotion table that could differ from it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, cast
+
+import numpy as np
+
+# An ndarray, a NumPy scalar, a Python scalar or a tracer. The operators of that union cannot be spelled with NumPy's
+# stubs (ndarray * tracer is a tracer), so rules are written against `Any` under a name that says what is meant.
+Array: TypeAlias = Any
+Shape: TypeAlias = tuple[int, ...]
+DType: TypeAlias = "np.dtype[Any]"
+
+_SHORT = {"float": "f", "int": "i", "uint": "u", "complex": "c"}
+
+
+class Typed(Protocol):
+    """Anything that knows its array type: an `ArrayType`, a variable of the IR."""
+
+    @property
+    def shape(self) -> Shape: ...
+    @property
+    def dtype(self) -> DType: ...
+    @property
+    def weak(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayType:
+    """The type of an array: `f64[3,2]`.
+
+    Args:
+        shape: The length of each axis.
+        dtype: The NumPy dtype of the elements; anything that `numpy.dtype` accepts.
+        weak: True for a Python scalar, whose dtype gives way to that of an array (NEP 50).
+
+    Example:
+        >>> import numpy as np
+        >>> from funcgrad import ShapeDtypeStruct
+        >>> ShapeDtypeStruct((3, 2), np.float32)
+        f32[3,2]
+    """
+
+    shape: Shape
+    dtype: DType
+    weak: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.shape) is not tuple or not isinstance(self.dtype, np.dtype):
+            object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+            object.__setattr__(self, "dtype", np.dtype(self.dtype))
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def __repr__(self) -> str:
+        return show(self)
+
+
+def show(t: Typed) -> str:
+    """`f64[3,2]`; a weak scalar is marked with `~`."""
+    name = t.dtype.name
+    stem = name.rstrip("0123456789")
+    short = _SHORT.get(stem, stem) + name[len(stem) :]
+    return f"{'~' if t.weak else ''}{short}[{','.join(map(str, t.shape))}]"
+
+
+def show_long(t: Typed) -> str:
+    """`float64[3,2]`: the form that error messages use."""
+    return f"{t.dtype.name}[{','.join(map(str, t.shape))}]"
+
+
+_PYTHON_SCALARS: dict[type, ArrayType] = {
+    bool: ArrayType((), np.dtype(bool)),
+    int: ArrayType((), np.dtype(np.int64), True),
+    float: ArrayType((), np.dtype(np.float64), True),
+    complex: ArrayType((), np.dtype(np.complex128), True),
+}
+_WEAK_STANDIN: dict[str, type] = {"i": int, "f": float, "c": complex}
+
+
+def type_of(x: Array) -> ArrayType:
+    """The type of an array, a scalar, or anything else that has a shape and a dtype."""
+    known = _PYTHON_SCALARS.get(type(x))
+    if known is not None:
+        return known
+    if isinstance(x, np.ndarray | np.generic):
+        return ArrayType(x.shape, x.dtype)
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return ArrayType(x.shape, x.dtype, getattr(x, "weak", False))
+    x = np.asarray(x)
+    return ArrayType(x.shape, x.dtype)
+
+
+def promotable(t: Typed) -> Any:
+    """What NumPy's promotion wants to see for `t`: its dtype, or `int`, `float`, `complex` for a weak one."""
+    return _WEAK_STANDIN[t.dtype.kind] if t.weak else t.dtype
+
+
+def promote(*types: Typed) -> DType:
+    """The dtype that NumPy 2 gives to an operation on these types (NEP 50)."""
+    return cast(DType, np.result_type(*(_WEAK_STANDIN[t.dtype.kind](0) if t.weak else t.dtype for t in types)))
+
+
+def broadcast_shapes(*shapes: Shape) -> Shape:
+    """The shape that these shapes broadcast to; `ValueError` where they do not.
+
+    Written out because `numpy.broadcast_shapes` builds dummy arrays: it costs several microseconds and refuses
+    more than 32 shapes.
+    """
+    ndim = max(map(len, shapes), default=0)
+    out = [1] * ndim
+    for shape in shapes:
+        for i, n in enumerate(shape, ndim - len(shape)):
+            if n != 1:
+                if out[i] not in (1, n):
+                    raise ValueError(f"shapes {', '.join(map(str, shapes))} do not broadcast")
+                out[i] = n
+    return tuple(out)
+
+
+def is_inexact(dtype: DType) -> bool:
+    """True for floating-point and complex dtypes: those that carry a derivative."""
+    return dtype.kind in "fc" or dtype.name == "bfloat16"
+
+
+def normalize_axis(axis: Any, ndim: int, name: str = "axis") -> int:
+    """`axis` counted from the front; `AxisError` where the array has no such axis."""
+    try:
+        i = axis.__index__()
+    except AttributeError:
+        raise TypeError(f"{name} must be an int, got {axis!r}") from None
+    if not -ndim <= i < ndim:
+        raise np.exceptions.AxisError(i, ndim)
+    return cast(int, i + ndim if i < 0 else i)
+
+
+def normalize_axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """A reduction's `axis` argument (None, an int, or a tuple of ints) as a sorted tuple of distinct axes."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = tuple(normalize_axis(a, ndim) for a in (axis if isinstance(axis, tuple | list) else (axis,)))
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"axis={axis} names an axis twice")
+    return tuple(sorted(axes))

@@ -1,0 +1,312 @@
+"""Pytrees: arrays in nested containers, on optree.
+
+Containers are tuples, lists, dicts, `OrderedDict`, `defaultdict`, `deque`, namedtuples and dataclasses; `None` is an
+empty container; everything else is a leaf. Dicts come back with their keys sorted, or in insertion order where the
+keys do not compare. Dataclasses need no registration: their fields are the children, except those with
+`field(metadata={"static": True})`, which belong to the structure.
+
+Source: the pytree design of JAX, https://docs.jax.dev/en/latest/pytrees.html; optree implements it in C++.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import optree
+
+__all__ = [
+    "all",
+    "flatten",
+    "flatten_with_path",
+    "leaves",
+    "map",
+    "map_with_path",
+    "reduce",
+    "register_node",
+    "structure",
+    "transpose",
+    "unflatten",
+]
+
+Tree = Any
+Structure = optree.PyTreeSpec
+T = TypeVar("T")
+
+_NAMESPACE = "funcgrad"
+_register_lock = threading.Lock()
+
+
+def flatten(tree: Tree) -> tuple[list[Any], Structure]:
+    """The leaves of a pytree, in order, and its structure.
+
+    Args:
+        tree: Any nesting of containers.
+
+    Returns:
+        The leaves, and a structure for `unflatten`.
+
+    Raises:
+        TypeError: A leaf is a set or a generator, which have no order to rely on.
+
+    Example:
+        >>> from funcgrad import tree
+        >>> leaves, structure = tree.flatten({"w": 1.0, "b": [2.0, None]})
+        >>> leaves
+        [2.0, 1.0]
+        >>> tree.unflatten(structure, leaves)
+        {'b': [2.0, None], 'w': 1.0}
+    """
+    found, spec = optree.tree_flatten(tree, namespace=_NAMESPACE)
+    if _settle(found):
+        return flatten(tree)
+    return found, spec
+
+
+def _settle(found: Iterable[Any]) -> bool:
+    """Register dataclasses that were taken for leaves (True: flatten once more) and refuse what cannot be a leaf."""
+    fresh = False
+    for leaf in found:
+        cls = type(leaf)
+        if cls is float or hasattr(leaf, "dtype"):
+            continue
+        if dataclasses.is_dataclass(cls):
+            _register_dataclass(cls)
+            fresh = True
+        elif isinstance(leaf, set | frozenset) or hasattr(leaf, "__next__"):
+            raise TypeError(
+                f"a {cls.__name__} cannot be part of a pytree: its elements have no fixed order\n"
+                "  Fix: pass a list or a tuple: sorted(values)"
+            )
+    return fresh
+
+
+def _register_dataclass(cls: type) -> None:
+    fields = [f for f in dataclasses.fields(cls) if f.init]
+    children = tuple(f.name for f in fields if not f.metadata.get("static"))
+    static = tuple(f.name for f in fields if f.metadata.get("static"))
+
+    def split(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[str, ...]]:
+        return (
+            tuple(getattr(node, name) for name in children),
+            tuple(getattr(node, name) for name in static),
+            children,
+        )
+
+    def join(static_values: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
+        return cls(**dict(zip(static, static_values, strict=True)), **dict(zip(children, values, strict=True)))
+
+    with _register_lock:
+        try:
+            optree.register_pytree_node(
+                cls, split, join, path_entry_type=optree.DataclassEntry, namespace=_NAMESPACE
+            )
+        except ValueError:
+            return  # another thread was first
+
+
+def register_node(
+    cls: type[T], flatten: Callable[[T], tuple[Iterable[Any], Any]], unflatten: Callable[[Any, Iterable[Any]], T]
+) -> None:
+    """Make a class of your own a container.
+
+    Args:
+        cls: The class.
+        flatten: Maps an instance to its children and to hashable auxiliary data.
+        unflatten: Maps the auxiliary data and the children to an instance.
+
+    Raises:
+        ValueError: The class is registered already.
+
+    Example:
+        >>> from funcgrad import tree
+        >>> class Pair:
+        ...     def __init__(self, a, b):
+        ...         self.a, self.b = a, b
+        >>> tree.register_node(Pair, lambda p: ((p.a, p.b), None), lambda _, children: Pair(*children))
+        >>> tree.leaves(Pair(1.0, 2.0))
+        [1.0, 2.0]
+    """
+
+    def split(node: Any) -> tuple[tuple[Any, ...], Any]:
+        children, data = flatten(node)
+        return tuple(children), data
+
+    optree.register_pytree_node(cls, split, unflatten, namespace=_NAMESPACE)
+
+
+def unflatten(structure: Structure, leaves: Iterable[Any]) -> Tree:
+    """The pytree of a structure with new leaves; see `flatten`.
+
+    Example:
+        >>> from funcgrad import tree
+        >>> tree.unflatten(tree.structure((0, [0])), [1, 2])
+        (1, [2])
+    """
+    return optree.tree_unflatten(structure, leaves)
+
+
+def leaves(tree: Tree) -> list[Any]:
+    """The leaves of a pytree, in order.
+
+    Example:
+        >>> from funcgrad import tree
+        >>> tree.leaves({"b": 2, "a": (1, None)})
+        [1, 2]
+    """
+    return flatten(tree)[0]
+
+
+def structure(tree: Tree) -> Structure:
+    """The structure of a pytree: its containers, with a mark for each leaf.
+
+    Example:
+        >>> from funcgrad import tree
+        >>> tree.structure((1, {"a": 2})) == tree.structure((3, {"a": 4}))
+        True
+    """
+    return flatten(tree)[1]
+
+
+def map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
+    """Apply `f` to each leaf of `tree`, with the leaves of `rest` at the same place.
+
+    Args:
+        f: Takes one leaf of each tree.
+        tree: Decides the structure of the result.
+        rest: Trees of the same structure; where `tree` has a leaf they may have a subtree.
+
+    Returns:
+        A tree like `tree`.
+
+    Raises:
+        ValueError: The structures differ; the message names the first place where they do.
+
+    Example:
+        >>> from funcgrad import tree
+        >>> tree.map(lambda w, g: w - 0.5 * g, {"w": 1.0, "b": 0.0}, {"w": 2.0, "b": 4.0})
+        {'b': -2.0, 'w': 0.0}
+    """
+    first, spec = flatten(tree)
+    columns = [first]
+    for number, other in enumerate(rest, 1):
+        structure(other)  # registers dataclasses
+        try:
+            columns.append(spec.flatten_up_to(other))
+        except ValueError:
+            raise ValueError(
+                f"tree.map: the trees differ: {difference(tree, other)} (argument {number + 1})\n"
+                "  Fix: pass trees of one structure; tree.structure(t) shows it"
+            ) from None
+    return optree.tree_unflatten(spec, [f(*args) for args in zip(*columns, strict=True)])
+
+
+def reduce(f: Callable[[Any, Any], Any], tree: Tree, initial: Any = None) -> Any:
+    """Combine the leaves of a pytree with `f`, from the left.
+
+    Args:
+        f: Takes what has been combined so far, and a leaf.
+        tree: Any pytree.
+        initial: What to start from; without it, the first leaf.
+
+    Raises:
+        TypeError: There is no leaf and no `initial`.
+
+    Example:
+        >>> from funcgrad import tree
+        >>> tree.reduce(lambda total, x: total + x, {"a": 1, "b": [2, 3]}, 0)
+        6
+    """
+    items = iter(leaves(tree))
+    if initial is None:
+        try:
+            initial = next(items)
+        except StopIteration:
+            raise TypeError("tree.reduce of a tree without leaves needs an initial value") from None
+    for leaf in items:
+        initial = f(initial, leaf)
+    return initial
+
+
+def all(tree: Tree) -> bool:
+    """True if all leaves are true.
+
+    Example:
+        >>> from funcgrad import tree
+        >>> tree.all({"a": True, "b": [1, 0]})
+        False
+    """
+    return not any(not leaf for leaf in leaves(tree))
+
+
+def transpose(outer: Structure, inner: Structure, tree: Tree) -> Tree:
+    """Turn a tree of trees inside out.
+
+    Args:
+        outer: The structure of the outer tree.
+        inner: The structure of each inner tree.
+        tree: An `outer` tree whose leaves are `inner` trees.
+
+    Example:
+        >>> from funcgrad import tree
+        >>> tree.transpose(tree.structure([0, 0]), tree.structure({"a": 0}), [{"a": 1}, {"a": 2}])
+        {'a': [1, 2]}
+    """
+    rows = [inner.flatten_up_to(subtree) for subtree in outer.flatten_up_to(tree)]
+    return unflatten(inner, [unflatten(outer, column) for column in zip(*rows, strict=True)])
+
+
+def flatten_with_path(tree: Tree) -> tuple[list[tuple[str, Any]], Structure]:
+    """The leaves with their paths, and the structure.
+
+    Example:
+        >>> from funcgrad import tree
+        >>> tree.flatten_with_path({"w": [1.0, 2.0]})[0]
+        [("['w'][0]", 1.0), ("['w'][1]", 2.0)]
+    """
+    found, spec = flatten(tree)
+    return list(zip(paths(spec), found, strict=True)), spec
+
+
+def map_with_path(f: Callable[[str, Any], Any], tree: Tree) -> Tree:
+    """Apply `f(path, leaf)` to each leaf.
+
+    Example:
+        >>> from funcgrad import tree
+        >>> tree.map_with_path(lambda path, x: f"{path} = {x}", {"w": 1.0})
+        {'w': "['w'] = 1.0"}
+    """
+    found, spec = flatten_with_path(tree)
+    return unflatten(spec, [f(path, leaf) for path, leaf in found])
+
+
+def paths(spec: Structure) -> list[str]:
+    """The path of each leaf, as Python would index it: `['layers'][0].weight`; empty for a lone leaf."""
+    return [accessor.codify("") for accessor in spec.accessors()]
+
+
+def difference(expected: Tree, got: Tree, where: str = "") -> str:
+    """In words, the first place where two trees differ."""
+    place = where or "the root"
+    if type(expected) is not type(got):
+        return f"at {place}: {_kind(expected)} vs {_kind(got)}"
+    if isinstance(expected, dict):
+        if expected.keys() != got.keys():
+            return f"at {place}: keys {set(expected)} vs {set(got)}"
+        pairs = [(f"{where}[{key!r}]", expected[key], got[key]) for key in expected]
+    elif isinstance(expected, tuple | list):
+        if len(expected) != len(got):
+            return f"at {place}: {len(expected)} elements vs {len(got)}"
+        pairs = [(f"{where}[{i}]", a, b) for i, (a, b) in enumerate(zip(expected, got, strict=True))]
+    else:
+        pairs = []
+    for path, a, b in pairs:
+        if structure(a) != structure(b):
+            return difference(a, b, path)
+    return f"at {place}: {structure(expected)} vs {structure(got)}"
+
+
+def _kind(node: Any) -> str:
+    return "None" if node is None else f"a {type(node).__name__}"
