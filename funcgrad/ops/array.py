@@ -1,0 +1,409 @@
+"""What a tracer offers to code written for NumPy: operators, methods, and NumPy's two dispatch protocols.
+
+Methods and NumPy's own functions find their implementation in one table, which `funcgrad.numpy` fills when it is
+imported; so this file knows the primitives that operators stand for, and nothing of NumPy's many signatures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar, cast, final
+
+import numpy as np
+
+from funcgrad.core.errors import (
+    MutationError,
+    TracedBoolError,
+    TracedShapeError,
+    TracedValueError,
+    UnsupportedError,
+)
+from funcgrad.core.trace import Tracer, concrete
+from funcgrad.core.types import Array, Shape, show, show_long
+from funcgrad.ops import elementwise as ew
+from funcgrad.ops.contract import matmul
+from funcgrad.ops.index import getitem
+from funcgrad.ops.scatter import At
+from funcgrad.ops.shape import transpose
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# an operator with an ndarray on the left arrives here as a ufunc; the table of primitives is what there is at first
+_implementations: dict[Callable[..., Any], Callable[..., Any]] = {
+    getattr(np, name): primitive for name, primitive in ew.table().items() if hasattr(np, name)
+}
+_ufunc_methods: dict[tuple[Callable[..., Any], str], Callable[..., Any]] = {}
+
+
+def implements(numpy_function: Callable[..., Any], method: str = "__call__") -> Callable[[F], F]:
+    """Decorator: this function is what `numpy_function` (or a method of a ufunc) does on traced values."""
+
+    def register(implementation: F) -> F:
+        if method == "__call__":
+            _implementations[numpy_function] = implementation
+        else:
+            _ufunc_methods[numpy_function, method] = implementation
+        return implementation
+
+    return register
+
+
+def _operand(x: Array) -> Array:
+    return np.asarray(x) if type(x) in (list, tuple) else x
+
+
+def _method(numpy_function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that does what `numpy_function` does."""
+
+    def method(self: TracedArray, *args: Any, **kwargs: Any) -> Any:
+        return _implementations[numpy_function](self, *args, **kwargs)
+
+    method.__name__ = numpy_function.__name__
+    method.__doc__ = f"The same as `numpy.{numpy_function.__name__}`."
+    return method
+
+
+def _in_place(name: str, instead: str) -> Callable[..., NoReturn]:
+    def method(self: TracedArray, *args: Any, **kwargs: Any) -> NoReturn:
+        raise MutationError(f"x.{name}(...) would change the traced value {self.describe()} in place", instead)
+
+    return method
+
+
+@final
+class TracedArray(Tracer):
+    """A traced array, to be used like an `ndarray`; it cannot be changed in place."""
+
+    __slots__ = ()
+    __array_priority__ = 1000
+
+    # ── operators
+    def __add__(self, other: Array) -> Array:
+        return ew.add(self, _operand(other))
+
+    def __radd__(self, other: Array) -> Array:
+        return ew.add(_operand(other), self)
+
+    def __sub__(self, other: Array) -> Array:
+        return ew.subtract(self, _operand(other))
+
+    def __rsub__(self, other: Array) -> Array:
+        return ew.subtract(_operand(other), self)
+
+    def __mul__(self, other: Array) -> Array:
+        return ew.multiply(self, _operand(other))
+
+    def __rmul__(self, other: Array) -> Array:
+        return ew.multiply(_operand(other), self)
+
+    def __truediv__(self, other: Array) -> Array:
+        return ew.divide(self, _operand(other))
+
+    def __rtruediv__(self, other: Array) -> Array:
+        return ew.divide(_operand(other), self)
+
+    def __floordiv__(self, other: Array) -> Array:
+        return ew.floor_divide(self, _operand(other))
+
+    def __rfloordiv__(self, other: Array) -> Array:
+        return ew.floor_divide(_operand(other), self)
+
+    def __mod__(self, other: Array) -> Array:
+        return ew.remainder(self, _operand(other))
+
+    def __rmod__(self, other: Array) -> Array:
+        return ew.remainder(_operand(other), self)
+
+    def __divmod__(self, other: Array) -> tuple[Array, Array]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Array) -> tuple[Array, Array]:
+        return other // self, other % self
+
+    def __pow__(self, other: Array) -> Array:
+        return ew.power(self, _operand(other))
+
+    def __rpow__(self, other: Array) -> Array:
+        return ew.power(_operand(other), self)
+
+    def __matmul__(self, other: Array) -> Array:
+        return matmul(self, _operand(other))
+
+    def __rmatmul__(self, other: Array) -> Array:
+        return matmul(_operand(other), self)
+
+    def __neg__(self) -> Array:
+        return ew.negative(self)
+
+    def __pos__(self) -> Array:
+        return ew.positive(self)
+
+    def __abs__(self) -> Array:
+        return ew.absolute(self)
+
+    def __invert__(self) -> Array:
+        return ew.bitwise_not(self)
+
+    def __and__(self, other: Array) -> Array:
+        return ew.bitwise_and(self, _operand(other))
+
+    def __or__(self, other: Array) -> Array:
+        return ew.bitwise_or(self, _operand(other))
+
+    def __xor__(self, other: Array) -> Array:
+        return ew.bitwise_xor(self, _operand(other))
+
+    def __lshift__(self, other: Array) -> Array:
+        return ew.left_shift(self, _operand(other))
+
+    def __rshift__(self, other: Array) -> Array:
+        return ew.right_shift(self, _operand(other))
+
+    __rand__ = __and__
+    __ror__ = __or__
+    __rxor__ = __xor__
+
+    def __eq__(self, other: object) -> Any:
+        return ew.equal(self, _operand(other))
+
+    def __ne__(self, other: object) -> Any:
+        return ew.not_equal(self, _operand(other))
+
+    def __lt__(self, other: Array) -> Array:
+        return ew.less(self, _operand(other))
+
+    def __le__(self, other: Array) -> Array:
+        return ew.less_equal(self, _operand(other))
+
+    def __gt__(self, other: Array) -> Array:
+        return ew.greater(self, _operand(other))
+
+    def __ge__(self, other: Array) -> Array:
+        return ew.greater_equal(self, _operand(other))
+
+    # ── the array as a sequence
+    def __getitem__(self, index: Any) -> Array:
+        return getitem(self, index)
+
+    def __setitem__(self, index: Any, value: Array) -> NoReturn:
+        raise MutationError(
+            f"x[{index!r}] = ... would change the traced value {self.describe()} in place",
+            f"x = x.at[{index!r}].set(value), or .add, .multiply, .min, .max; on plain arrays too: funcgrad.at(x)[...]",
+        )
+
+    def __delitem__(self, index: Any) -> NoReturn:
+        raise MutationError(
+            f"del x[{index!r}] would change the traced value {self.describe()} in place", "numpy.delete(x, index)"
+        )
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a 0-d array")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Array]:
+        if not self.shape:
+            raise TypeError("iteration over a 0-d array")
+        return (self[i] for i in range(self.shape[0]))
+
+    def __contains__(self, item: Array) -> bool:
+        return bool(_implementations[np.any](self == item))
+
+    # ── one Python number from it
+    def __bool__(self) -> bool:
+        return bool(self._known("Python control flow (if, while, and, or, not, assert, min, max)", TracedBoolError))
+
+    def __int__(self) -> int:
+        # piecewise constant: the derivative that this drops is zero
+        return int(self._known("int()", TracedValueError))
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu" or self.shape:
+            raise TypeError(f"only integer scalars can be used as an index; this is {show_long(self)}")
+        return int(self._known("range(), a list index, a shape", TracedShapeError))
+
+    def __float__(self) -> float:
+        return float(self._number("float(x)"))
+
+    def __complex__(self) -> complex:
+        return complex(self._number("complex(x)"))
+
+    def item(self, *args: int) -> Any:
+        """Refused: a Python number would lose the derivative."""
+        return self._number("x.item()").item(*args)
+
+    def tolist(self) -> Any:
+        """Refused: Python numbers would lose the derivative."""
+        return self._number("x.tolist()").tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self._number("numpy.asarray(x)"), dtype)
+
+    def _known(self, construct: str, error: type[TracedBoolError | TracedShapeError | TracedValueError]) -> Any:
+        value = concrete(self)
+        if value is None:
+            origin = self.tracing.origin(self.variable)
+            raise error(
+                f"{construct} needs the value of {self.describe()}, but inside {self.tracing.name} only its type is known"
+                + (f"; it depends on {origin}" if origin else ""),
+                "where(condition, x, y) chooses by element; arguments that decide shapes or branches must be static",
+            )
+        return value
+
+    def _number(self, construct: str) -> Any:
+        origin = self.tracing.origin(self.variable)
+        of = f" with respect to {origin}" if origin else ""
+        if concrete(self) is None:
+            raise TracedValueError(
+                f"{construct} needs the value of {self.describe()}, but inside {self.tracing.name} only its type is known",
+                "keep it an array: use the function of the same name in funcgrad.numpy",
+            )
+        raise TracedValueError(
+            f"{construct} would turn {self.describe()} into plain numbers and lose its derivative{of}",
+            "keep it an array (math.sin(x) is funcgrad.numpy.sin(x)), "
+            "or write stop_gradient(x).item() if a constant is intended",
+        )
+
+    def __hash__(self) -> int:
+        raise TypeError(
+            f"the traced value {self.describe()} cannot be a dict key or a member of a set: it is an array\n"
+            "  Fix: use a Python value as the key"
+        )
+
+    # ── how it prints
+    def describe(self) -> str:
+        """How error messages call it: `x: float64[3]`."""
+        return show_long(self)
+
+    def __repr__(self) -> str:
+        value = concrete(self)
+        return f"traced {show(self)}" + ("" if value is None else f" = {value!r}")
+
+    def __format__(self, spec: str) -> str:
+        value = concrete(self)
+        return show(self) if value is None else format(value, spec)
+
+    # ── NumPy's protocols
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if kwargs.get("out") is not None:
+            raise MutationError(
+                f"numpy.{ufunc.__name__} would write a traced value into a NumPy array in place",
+                "write out = f(x) instead of f(x, out=out), and a = a + x instead of a += x",
+            )
+        implementation = _implementations.get(ufunc) if method == "__call__" else _ufunc_methods.get((ufunc, method))
+        if implementation is None:
+            _refuse(f"{ufunc.__name__}" + ("" if method == "__call__" else f".{method}"), self)
+        return implementation(*inputs, **{k: v for k, v in kwargs.items() if k != "out"})
+
+    def __array_function__(self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        implementation = _implementations.get(func)
+        if implementation is None:
+            module = (getattr(func, "__module__", None) or "numpy").removeprefix("numpy").removeprefix(".")
+            _refuse(f"{module}.{func.__name__}" if module else func.__name__, self)
+        return implementation(*args, **kwargs)
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        return _implementations[np.ndarray.__array_namespace__]()
+
+    # ── ndarray's attributes and methods
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.variable.type.size
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per element."""
+        return cast(int, self.dtype.itemsize)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.size * self.itemsize
+
+    @property
+    def T(self) -> Array:
+        """The axes in reverse order."""
+        return transpose(self)
+
+    @property
+    def mT(self) -> Array:
+        """The last two axes exchanged."""
+        return _implementations[np.matrix_transpose](self)
+
+    @property
+    def real(self) -> Array:
+        """The real part."""
+        return _implementations[np.real](self)
+
+    @property
+    def imag(self) -> Array:
+        """The imaginary part."""
+        return _implementations[np.imag](self)
+
+    @property
+    def at(self) -> At:
+        """`x.at[index].set(value)`: a copy of `x` with elements changed; see `funcgrad.at`."""
+        return At(self)
+
+    def astype(self, dtype: Any, *args: Any, **kwargs: Any) -> Array:
+        """The array with another dtype."""
+        return ew.convert(self, np.dtype(dtype))
+
+    def reshape(self, *shape: int | Shape, **kwargs: Any) -> Array:
+        """The same elements in another shape: `x.reshape(2, 3)` or `x.reshape((2, 3))`."""
+        return _implementations[np.reshape](self, shape[0] if len(shape) == 1 else shape, **kwargs)
+
+    def transpose(self, *axes: Any) -> Array:
+        """The axes in another order: `x.transpose(1, 0)` or `x.transpose((1, 0))`."""
+        return _implementations[np.transpose](self, axes[0] if len(axes) == 1 else (axes or None))
+
+    def flatten(self, order: str = "C") -> Array:
+        """The elements in one axis."""
+        return _implementations[np.ravel](self, order)
+
+    def conj(self) -> Array:
+        """The complex conjugate."""
+        return _implementations[np.conjugate](self)
+
+    all = _method(np.all)
+    any = _method(np.any)
+    argmax = _method(np.argmax)
+    argmin = _method(np.argmin)
+    argsort = _method(np.argsort)
+    clip = _method(np.clip)
+    conjugate = _method(np.conjugate)
+    copy = _method(np.copy)
+    cumprod = _method(np.cumprod)
+    cumsum = _method(np.cumsum)
+    diagonal = _method(np.diagonal)
+    dot = _method(np.dot)
+    max = _method(np.max)
+    mean = _method(np.mean)
+    min = _method(np.min)
+    nonzero = _method(np.nonzero)
+    prod = _method(np.prod)
+    ravel = _method(np.ravel)
+    repeat = _method(np.repeat)
+    round = _method(np.round)
+    squeeze = _method(np.squeeze)
+    std = _method(np.std)
+    sum = _method(np.sum)
+    swapaxes = _method(np.swapaxes)
+    take = _method(np.take)
+    trace = _method(np.trace)
+    var = _method(np.var)
+
+    fill = _in_place("fill", "funcgrad.numpy.full_like(x, value)")
+    sort = _in_place("sort", "x = funcgrad.numpy.sort(x)")
+    partition = _in_place("partition", "x = funcgrad.numpy.sort(x)")
+    put = _in_place("put", "x = x.at[index].set(value)")
+    resize = _in_place("resize", "x = x.reshape(shape)")
+
+
+def _refuse(name: str, x: TracedArray) -> NoReturn:
+    raise UnsupportedError(
+        f"numpy.{name} has no implementation for traced values; it was called on {x.describe()} in {x.tracing.name}",
+        "compute it from functions in funcgrad.numpy, "
+        f"or call numpy.{name}(stop_gradient(x)) if its result may count as a constant",
+    )

@@ -1,0 +1,409 @@
+"""Indexing: reading with `x[index]`, its adjoint the scatter-add, and `x.at[index]` updates.
+
+An index is a tuple of entries. Ints, slices and None are part of the primitive; where the entry is `ARRAY`, the next
+operand holds the positions. A boolean mask becomes the positions of its True elements. The cotangent of `x[index]`
+stays lazy: all those of one `x` are collected and scattered into one buffer when it is needed, so that n uses of
+`x[i]` cost O(n), at every order of differentiation.
+"""
+
+from __future__ import annotations
+
+import enum
+import operator
+from dataclasses import dataclass
+from typing import Any, ClassVar, NoReturn, TypeAlias, final
+
+import numpy as np
+
+from funcgrad.core.errors import OutOfBoundsError, ShapeError, TracedShapeError
+from funcgrad.core.kinds import IndexMap
+from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Wanted
+from funcgrad.core.trace import Tracer, concrete
+from funcgrad.core.types import Array, ArrayType, DType, Shape, Typed, broadcast_shapes
+from funcgrad.ops.broadcast import broadcast_to, reshape
+from funcgrad.ops.shape import transpose
+
+
+class Entry(enum.Enum):
+    """A place in an index that an operand fills."""
+
+    ARRAY = "array"
+
+
+ARRAY = Entry.ARRAY
+Entries: TypeAlias = tuple[Any, ...]
+
+
+def _key(entry: Any) -> Any:
+    return (entry.start, entry.stop, entry.step) if isinstance(entry, slice) else entry
+
+
+def _show(entries: Entries) -> str:
+    def show(entry: Any) -> str:
+        if isinstance(entry, slice):
+            parts = ["" if part is None else str(part) for part in (entry.start, entry.stop, entry.step)]
+            return ":".join(parts if parts[2] else parts[:2])
+        return "array" if entry is ARRAY else str(entry)
+
+    return ", ".join(map(show, entries))
+
+
+def fill(entries: Entries, arrays: tuple[Array, ...]) -> Entries:
+    """The index as NumPy takes it, with the operands in their places."""
+    if not arrays:
+        return entries
+    rest = iter(arrays)
+    return tuple(next(rest) if entry is ARRAY else entry for entry in entries)
+
+
+def advanced_place(entries: Entries) -> tuple[int, bool]:
+    """How many axes come before those of the index arrays, and whether the arrays stand side by side.
+
+    Arrays that are separated by a slice put their axes in front (NumPy, "Combining advanced and basic indexing").
+    An int beside an array counts as an array.
+    """
+    places = [i for i, entry in enumerate(entries) if entry is ARRAY or isinstance(entry, int)]
+    adjacent = places[-1] - places[0] == len(places) - 1
+    return (places[0] if adjacent else 0), adjacent
+
+
+def result_shape(shape: Shape, entries: Entries, array_shapes: list[Shape]) -> Shape:
+    """The shape of `x[index]` for an `x` of this shape."""
+    common = broadcast_shapes(*array_shapes) if array_shapes else ()
+    place, _ = advanced_place(entries) if array_shapes else (-1, True)
+    out: list[int] = []
+    axis = 0
+    for entry in entries:
+        if entry is None:
+            out.append(1)
+            continue
+        if isinstance(entry, slice):
+            out.append(len(range(*entry.indices(shape[axis]))))
+        axis += 1
+    out.extend(shape[axis:])
+    if array_shapes:
+        out[place:place] = common
+    return tuple(out)
+
+
+class Indexed(IndexMap):
+    """What reading and writing at an index share: equality by content, and how it prints."""
+
+    __slots__ = ()
+    entries: Entries
+
+    def __hash__(self) -> int:
+        return hash((type(self), tuple(map(_key, self.entries))))
+
+    def explain(self, error: Exception, args: Any) -> NoReturn:
+        if isinstance(error, IndexError) and not isinstance(error, OutOfBoundsError):
+            raise OutOfBoundsError(
+                f"x[{_show(self.entries)}] of an array of shape {np.shape(args[0])}: {error}",
+                "indices run from -n to n-1 along an axis of length n; numpy.clip(i, 0, n - 1) keeps one inside",
+            ) from None
+        IndexMap.explain(self, error, args)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class GetItem(Indexed):
+    """`x[index]`, for any index that NumPy takes.
+
+    Args:
+        entries: Ints, slices, None, and `ARRAY` for each further operand.
+        selects: True if the operands came from a boolean mask: what the mask leaves out is structurally zero in the
+            cotangent, as it is for `where`.
+    """
+
+    name: ClassVar[str] = "getitem"
+    entries: Entries
+    selects: bool = False
+
+    __hash__ = Indexed.__hash__
+
+    def out_type(self, x: Typed, *arrays: Typed) -> ArrayType:
+        _check_entries(self.entries, x.shape)
+        return ArrayType(result_shape(x.shape, self.entries, [a.shape for a in arrays]), x.dtype)
+
+    def impl(self, x: Array, *arrays: Array) -> Array:
+        return x[fill(self.entries, arrays)]
+
+    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+        return (False, *(True,) * (len(wanted) - 1), False)
+
+    def vjp(self, wanted: Wanted, g: Array, y: None, x: None, *arrays: Array) -> tuple[Cotangent | None, ...]:
+        nothing = (None,) * len(arrays)
+        if wanted[0] is None:
+            return (None, *nothing)
+        update = (self.entries, arrays, g, self.selects)
+        return (Scattered(wanted[0].shape, wanted[0].dtype, [update]), *nothing)
+
+    def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:
+        if wanted[0] is None:
+            return (None,) * len(xs)
+        mask = IndexAdd(wanted[0].shape, (self.entries,), (len(xs) - 1,))(*xs[1:], g.mask) != 0
+        value = IndexAdd(wanted[0].shape, (self.entries,), (len(xs) - 1,))(*xs[1:], g.value)
+        return (Masked(value, mask), *(None,) * (len(xs) - 1))
+
+    def batch(self, batched: tuple[bool, ...], x: Array, *arrays: Array) -> Array:
+        n = next(a.shape[0] for a, b in zip((x, *arrays), batched, strict=True) if b)
+        if not any(batched[1:]) and (not arrays or advanced_place(self.entries)[1]):
+            return GetItem((slice(None), *self.entries), self.selects)(x, *arrays)
+        x = x if batched[0] else broadcast_to(x, (n, *x.shape))
+        entries, arrays, order = batch_positions(n, self.entries, arrays, batched[1:], x.shape[1:])
+        return transpose(GetItem(entries, self.selects)(x, *arrays), order)
+
+    def show(self) -> str:
+        return f"getitem[{_show(self.entries)}]"
+
+
+def batch_positions(
+    n: int, entries: Entries, arrays: tuple[Array, ...], batched: tuple[bool, ...], shape: Shape
+) -> tuple[Entries, tuple[Array, ...], tuple[int, ...]]:
+    """The index with the batch axis as one more index array, so that each element of the batch has its own positions.
+
+    The axes of the index arrays then come first. `order` puts the result's axes where the unbatched result has them,
+    behind the batch axis.
+    """
+    depth = max((len(a.shape) - b for a, b in zip(arrays, batched, strict=True)), default=0)
+    aligned = tuple(
+        reshape(a, (a.shape[0], *(1,) * (depth + 1 - len(a.shape)), *a.shape[1:])) if b else a
+        for a, b in zip(arrays, batched, strict=True)
+    )
+    rows = np.arange(n).reshape((n, *(1,) * depth))
+    place, _ = advanced_place(entries)
+    rest = len(result_shape(shape, entries, [a.shape[b:] for a, b in zip(arrays, batched, strict=True)])) - depth
+    behind = list(range(1 + depth, 1 + depth + rest))
+    order = (0, *behind[:place], *range(1, 1 + depth), *behind[place:])
+    return (ARRAY, *entries), (rows, *aligned), order
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class IndexAdd(Indexed):
+    """Zeros of a shape, with arrays added at indices: the adjoint of any number of `getitem`s of one array.
+
+    The operands are, for each index, its position arrays and then the values. Equal positions add up.
+    """
+
+    name: ClassVar[str] = "index_add"
+    shape: Shape
+    indices: tuple[Entries, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def entries(self) -> Entries:  # type: ignore[override]  # all of them, for printing and hashing
+        return tuple(entry for entries in self.indices for entry in entries)
+
+    __hash__ = Indexed.__hash__
+
+    def split(self, operands: tuple[Any, ...]) -> list[tuple[Entries, tuple[Any, ...], Any]]:
+        """The operands as a list of (entries, arrays, values)."""
+        out = []
+        start = 0
+        for entries, count in zip(self.indices, self.counts, strict=True):
+            out.append((entries, operands[start : start + count], operands[start + count]))
+            start += count + 1
+        return out
+
+    def out_type(self, *operands: Typed) -> ArrayType:
+        updates = self.split(operands)
+        for entries, arrays, g in updates:
+            _check_entries(entries, self.shape)
+            expected = result_shape(self.shape, entries, [a.shape for a in arrays])
+            if g.shape != expected:
+                raise ShapeError(f"index_add of values of shape {g.shape} at an index that takes {expected}")
+        return ArrayType(self.shape, np.result_type(*(_sum_dtype(g.dtype) for _, _, g in updates)))
+
+    def impl(self, *operands: Array) -> Array:
+        updates = self.split(operands)
+        y = np.zeros(self.shape, np.result_type(*(_sum_dtype(g.dtype) for _, _, g in updates)))
+        for entries, arrays, g in updates:
+            if arrays:
+                np.add.at(y, fill(entries, arrays), g)
+            else:
+                y[entries] += g
+        return y
+
+    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+        kept: list[bool] = []
+        for count in self.counts:
+            kept += [True] * count + [False]
+        return (*kept, False)
+
+    def vjp(self, wanted: Wanted, g: Array, y: None, *operands: Array) -> tuple[Array | None, ...]:
+        out: list[Array | None] = []
+        for (entries, arrays, _), (_, _, w) in zip(self.split(operands), self.split(tuple(wanted)), strict=True):
+            out += [None] * len(arrays)
+            out.append(None if w is None else GetItem(entries)(g, *arrays))
+        return tuple(out)
+
+    def batch(self, batched: tuple[bool, ...], *operands: Array) -> Array:
+        n = next(x.shape[0] for x, b in zip(operands, batched, strict=True) if b)
+        indices: list[Entries] = []
+        flat: list[Array] = []
+        for (entries, arrays, g), (_, array_flags, g_flag) in zip(
+            self.split(operands), self.split(batched), strict=True
+        ):
+            g = g if g_flag else broadcast_to(g, (n, *g.shape))
+            if arrays:
+                entries, arrays, order = batch_positions(n, entries, arrays, array_flags, self.shape)
+                g = transpose(g, tuple(sorted(range(len(order)), key=order.__getitem__)))
+            else:
+                entries = (slice(None), *entries)
+            indices.append(entries)
+            flat += [*arrays, g]
+        counts = tuple(c + (entries[0] is ARRAY) for c, entries in zip(self.counts, indices, strict=True))
+        return IndexAdd((n, *self.shape), tuple(indices), counts)(*flat)
+
+    def show(self) -> str:
+        return f"index_add[{'; '.join(map(_show, self.indices))}]"
+
+
+def _sum_dtype(dtype: DType) -> DType:
+    return np.dtype(np.int64) if dtype.kind == "b" else dtype
+
+
+class Scattered(LazyCotangent):
+    """The cotangent of an array that was only indexed: the updates, not yet scattered."""
+
+    __slots__ = ("dtype", "shape", "updates")
+
+    def __init__(
+        self, shape: Shape, dtype: DType, updates: list[tuple[Entries, tuple[Array, ...], Array, bool]]
+    ) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.updates = updates
+
+    def dense(self) -> Array | Masked:
+        operands: list[Array] = []
+        for _, arrays, g, _ in self.updates:
+            operands += [*arrays, g]
+        indices = tuple(entries for entries, _, _, _ in self.updates)
+        counts = tuple(len(arrays) for _, arrays, _, _ in self.updates)
+        y = IndexAdd(self.shape, indices, counts)(*operands)
+        if not all(selects for _, _, _, selects in self.updates):
+            return y
+        ones: list[Array] = []
+        for _, arrays, g, _ in self.updates:
+            ones += [*arrays, np.ones(g.shape, bool)]
+        return Masked(y, IndexAdd(self.shape, indices, counts)(*ones) != 0)
+
+    def plus(self, other: LazyCotangent) -> LazyCotangent | None:
+        if not isinstance(other, Scattered):
+            return None
+        self.updates += other.updates
+        return self
+
+
+def _check_entries(entries: Entries, shape: Shape) -> None:
+    axes = [entry for entry in entries if entry is not None]
+    if len(axes) > len(shape):
+        raise OutOfBoundsError(
+            f"x[{_show(entries)}] has {len(axes)} indices, but x has shape {shape}: {len(shape)} axes",
+            "give at most one index for each axis",
+        )
+    for axis, (entry, n) in enumerate(zip(axes, shape, strict=False)):
+        if isinstance(entry, int) and not -n <= entry < n:
+            raise OutOfBoundsError(
+                f"x[{_show(entries)}]: index {entry} is out of bounds for axis {axis} with size {n}",
+                f"indices run from {-n} to {n - 1} here; x[-1] is the last element",
+            )
+
+
+def parse(shape: Shape, index: Any) -> tuple[Entries, tuple[Array, ...], bool]:
+    """An index as NumPy takes it, split into entries, position arrays, and whether a mask selected them."""
+    items = index if isinstance(index, tuple) else (index,)
+    items = tuple(_prepare(item) for item in items)
+    used = sum(_axes_of(item) for item in items)
+    if not any(item is Ellipsis for item in items):
+        items = (*items, Ellipsis)
+    if sum(item is Ellipsis for item in items) > 1:
+        raise OutOfBoundsError("an index can only have a single ellipsis ('...')", "write ':' for the other axes")
+    entries: list[Any] = []
+    arrays: list[Array] = []
+    selects = False
+    for item in items:
+        if item is Ellipsis:
+            entries += [slice(None)] * (len(shape) - used)
+        elif _is_mask(item):
+            _check_mask(item, shape, sum(entry is not None for entry in entries))
+            positions = np.nonzero(item)
+            entries += [ARRAY] * len(positions)
+            arrays += positions
+            selects = True
+        elif hasattr(item, "shape"):
+            entries.append(ARRAY)
+            arrays.append(item)
+        else:
+            entries.append(item)
+    while entries and entries[-1] == slice(None):
+        entries.pop()
+    return tuple(entries), tuple(arrays), selects and all(item is Ellipsis or _is_mask(item) for item in items)
+
+
+def _is_mask(item: Any) -> bool:
+    return hasattr(item, "dtype") and item.dtype.kind == "b"
+
+
+def _axes_of(item: Any) -> int:
+    if item is None or item is Ellipsis:
+        return 0
+    return len(item.shape) if _is_mask(item) else 1
+
+
+def _check_mask(mask: Array, shape: Shape, axis: int) -> None:
+    if mask.shape != shape[axis : axis + len(mask.shape)]:
+        raise OutOfBoundsError(
+            f"the boolean index has shape {mask.shape}, but the axes it indexes have {shape[axis : axis + mask.ndim]}",
+            "a mask must have the shape of what it selects from: x[x > 0]",
+        )
+
+
+def _prepare(item: Any) -> Any:
+    """One entry of an index: a Python int, a slice of ints, None, Ellipsis, or an array of ints or bools."""
+    if item is None or item is Ellipsis or type(item) is int:
+        return item
+    if isinstance(item, slice):
+        return slice(*(None if part is None else operator.index(part) for part in (item.start, item.stop, item.step)))
+    if isinstance(item, Tracer):
+        if item.dtype.kind == "b":
+            value = concrete(item)
+            if value is None:
+                raise TracedShapeError(
+                    f"x[mask] has as many elements as the mask has True, which is unknown inside {item.tracing.name}",
+                    "to reduce: sum(where(mask, x, 0)); to assign: where(mask, new, x)",
+                )
+            return np.asarray(value)
+        _check_kind(item.dtype, item)
+        return item
+    if isinstance(item, bool | np.bool_):
+        raise OutOfBoundsError(
+            f"x[{item}] indexes a traced value with a single bool", "x[None] adds an axis; x[:0] is empty"
+        )
+    if isinstance(item, int | np.integer):
+        return int(item)
+    array = np.asarray(item)
+    if array.size == 0 and isinstance(item, list | tuple):
+        array = array.astype(np.intp)
+    _check_kind(array.dtype, item)
+    return array
+
+
+def _check_kind(dtype: DType, item: Any) -> None:
+    if dtype.kind not in "iub":
+        raise OutOfBoundsError(
+            f"{item!r} cannot be an index",
+            "only integers, slices (`:`), ellipsis (`...`), None and integer or boolean arrays are valid indices",
+        )
+
+
+def getitem(x: Array, index: Any) -> Array:
+    """`x[index]`, for plain and traced `x` and any index that NumPy takes."""
+    if type(index) is int and x.shape:
+        return GetItem((index,))(x)
+    entries, arrays, selects = parse(x.shape, index)
+    if not arrays and not entries:
+        return x
+    return GetItem(entries, selects)(x, *arrays)
