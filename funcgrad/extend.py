@@ -1,0 +1,65 @@
+"""The door for people who add a primitive: everything such a file needs, and nothing else.
+
+A function of one or two arguments is one line, `unary` or `binary`; anything else is a class with four rules, a
+subclass of one of the kinds. CONTRIBUTING.md walks through both.
+"""
+
+from __future__ import annotations
+
+from funcgrad.core.errors import (
+    ArgumentError,
+    DTypeError,
+    FuncgradError,
+    NotDifferentiableError,
+    OutOfBoundsError,
+    ShapeError,
+)
+from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Library, Reduction
+from funcgrad.core.primitive import Cotangent, Masked, Primitive, Wanted, masked_linear, not_differentiable, registered
+from funcgrad.core.types import Array, ArrayType, Typed, promote
+from funcgrad.ops.array import implements
+from funcgrad.ops.broadcast import BroadcastTo, Sum, broadcast_to, reshape, unbroadcast
+from funcgrad.ops.elementwise import Binary as binary
+from funcgrad.ops.elementwise import Unary as unary
+from funcgrad.ops.elementwise import convert, fit, select
+from funcgrad.ops.index import getitem
+from funcgrad.ops.shape import move_axis, transpose
+
+__all__ = [
+    "ArgumentError",
+    "Array",
+    "ArrayType",
+    "BroadcastTo",
+    "Contraction",
+    "Cotangent",
+    "DTypeError",
+    "Elementwise",
+    "FuncgradError",
+    "IndexMap",
+    "Library",
+    "Masked",
+    "NotDifferentiableError",
+    "OutOfBoundsError",
+    "Primitive",
+    "Reduction",
+    "ShapeError",
+    "Sum",
+    "Typed",
+    "Wanted",
+    "binary",
+    "broadcast_to",
+    "convert",
+    "fit",
+    "getitem",
+    "implements",
+    "masked_linear",
+    "move_axis",
+    "not_differentiable",
+    "promote",
+    "registered",
+    "reshape",
+    "select",
+    "transpose",
+    "unary",
+    "unbroadcast",
+]

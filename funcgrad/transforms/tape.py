@@ -1,0 +1,210 @@
+"""The tape: the trace with values that `vjp` and `grad` record, and the walk back over it.
+
+Going forward, each operation on tracers computes its value at once and appends one record, which keeps just the
+values that the operation's rule will read. Going backward, each record turns the cotangent of its result into
+cotangents of its inputs, and those of one variable are summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from funcgrad.core.errors import LeakedTracerError
+from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Primitive, Structured, plain
+from funcgrad.core.trace import Trace, Tracer, Var
+from funcgrad.core.types import Array, type_of
+
+_PYTHON_NUMBERS = (float, int, complex, bool)
+
+
+class Record(NamedTuple):
+    """One application of a primitive, as its pullback needs it: `primitive.vjp(inputs, g, *saved)`."""
+
+    primitive: Primitive
+    inputs: list[Var | None]
+    saved: list[Array]
+    out: Any
+
+
+class Tape(Trace):
+    """A trace that computes values and records how.
+
+    Args:
+        name: What error messages call it, such as `grad(loss)`.
+        tracer: The class of its tracers.
+    """
+
+    __slots__ = ("names", "nested", "records", "tracer")
+
+    def __init__(self, name: str, tracer: type[Tracer]) -> None:
+        super().__init__(name)
+        self.tracer = tracer
+        self.records: list[Record] = []
+        self.names: dict[Var, Callable[[], str]] = {}
+        # True once a value on this tape is a tracer of an outer transformation
+        self.nested = False
+
+    def enter(self, x: Array, name: Callable[[], str]) -> Tracer:
+        """A tracer for the input `x`, which error messages call `name()`."""
+        if type(x) is np.ndarray:
+            var = Var(x.shape, x.dtype)
+        else:
+            t = type_of(x)
+            var = Var(t.shape, t.dtype, t.weak)
+            self.nested = self.nested or isinstance(x, Tracer)
+        self.names[var] = name
+        return self.tracer(self, var, x)
+
+    def apply(self, primitive: Primitive, args: tuple[Array, ...]) -> Any:
+        inputs: list[Var | None] = []
+        saved: list[Array] = []
+        for x in args:
+            if isinstance(x, Tracer):
+                if x.tracing is self:
+                    inputs.append(x.variable)
+                    saved.append(x.value)
+                    continue
+                self.nested = True
+            inputs.append(None)
+            saved.append(x)
+        if self.nested:
+            y = primitive(*saved)
+        else:
+            try:
+                y = primitive.impl(*saved)
+            except (ValueError, TypeError, IndexError) as error:
+                primitive.explain(error, saved)
+        if primitive.constant:
+            return y
+        if primitive.multiple:
+            return self._record_multiple(primitive, inputs, saved, y)
+        out = Var(y.shape, y.dtype)
+        result = y
+        if primitive.keeps_weak and not out.shape and all(map(_is_weak, saved)):
+            out.weak = True
+            result = y if isinstance(y, Tracer) else y.item()
+        saved.insert(0, y)
+        for place in primitive.unread(inputs):
+            saved[place] = None
+        self.records.append((primitive, inputs, saved, out))  # type: ignore[arg-type]  # a plain tuple is made faster
+        return self.tracer(self, out, result)
+
+    def _record_multiple(
+        self, primitive: Primitive, inputs: list[Var | None], saved: list[Array], ys: tuple[Array, ...]
+    ) -> tuple[Tracer, ...]:
+        outs = tuple(Var(y.shape, y.dtype) for y in ys)
+        self.records.append(Record(primitive, inputs, [ys, *saved], outs))
+        return tuple(self.tracer(self, out, y) for out, y in zip(outs, ys, strict=True))
+
+    def finish(self) -> list[Record]:
+        """End the trace and hand over what it recorded; a tracer that is used from now on has leaked."""
+        records = self.records
+        self.records = cast(list[Record], _Finished(self.name))
+        return records
+
+    def origin(self, var: Var) -> str:
+        reached = {var}
+        for _, inputs, _, out in reversed(list(self.records)):
+            if not reached.isdisjoint(out if isinstance(out, tuple) else (out,)):
+                reached.update(v for v in inputs if v is not None)
+        return ", ".join(name() for v, name in self.names.items() if v in reached)
+
+
+class _Finished:
+    """Stands where the records of a finished trace were."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def append(self, record: Record) -> None:
+        raise LeakedTracerError(
+            f"a value that was created while {self.name} was being traced is used in {record[0].name} "
+            "after the tracing has ended",
+            "return the value from the function instead of storing it elsewhere: "
+            "has_aux=True lets grad, value_and_grad and vjp pass extra results out",
+        )
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(())
+
+
+def _is_weak(x: Array) -> bool:
+    return type(x) in _PYTHON_NUMBERS or (isinstance(x, Tracer) and x.variable.weak)
+
+
+class Cotangents:
+    """The cotangents of a backward pass, by variable; those of one variable are summed as they arrive.
+
+    The sum of two goes into a fresh buffer, which belongs to the pass: whatever arrives later is added in place.
+    """
+
+    __slots__ = ("_owned", "table")
+
+    def __init__(self) -> None:
+        self.table: dict[Var, Cotangent] = {}
+        self._owned: set[Var] = set()
+
+    def add(self, var: Var, g: Cotangent) -> None:
+        """Add `g` to the cotangent of `var`."""
+        before = self.table.get(var)
+        if before is None:
+            self.table[var] = g
+        elif isinstance(before, Structured) or isinstance(g, Structured):
+            self.table[var] = _sum(before, g)
+            self._owned.discard(var)
+        elif var in self._owned and type(before) is np.ndarray and not isinstance(g, Tracer):
+            np.add(before, g, out=before)
+        else:
+            self.table[var] = before + g
+            self._owned.add(var)
+
+    def take(self, var: Var) -> tuple[Array | None, bool]:
+        """The finished cotangent of an input, and whether its buffer belongs to this pass alone."""
+        g = self.table.pop(var, None)
+        return (plain(g) if isinstance(g, Structured) else g), var in self._owned
+
+    def walk_back(self, records: Iterable[Record]) -> None:
+        """Carry the cotangents of the outputs back through `records`, which come in reverse order."""
+        table = self.table
+        for primitive, inputs, saved, out in records:
+            if isinstance(out, tuple):
+                g: Any = tuple([plain(table.pop(v, None)) for v in out])
+                if all(part is None for part in g):
+                    continue
+            else:
+                g = table.pop(out, None)
+                if g is None:
+                    continue
+            if isinstance(g, Structured):
+                g = g.dense()
+                rule = primitive.vjp_masked if type(g) is Masked else primitive.vjp
+                cts = rule(inputs, g, *saved)
+            else:
+                cts = primitive.vjp(inputs, g, *saved)
+            for var, ct in zip(inputs, cts, strict=False):
+                if ct is not None:
+                    if var in table:
+                        self.add(var, ct)  # type: ignore[arg-type]  # there is no cotangent where there is no variable
+                    else:
+                        table[var] = ct  # type: ignore[index]
+
+
+def _sum(a: Cotangent, b: Cotangent) -> Cotangent:
+    if isinstance(a, LazyCotangent) and isinstance(b, LazyCotangent):
+        total = a.plus(b)
+        if total is not None:
+            return total
+    a = a.dense() if isinstance(a, Structured) else a
+    b = b.dense() if isinstance(b, Structured) else b
+    if isinstance(a, Masked) and isinstance(b, Masked):
+        return Masked(a.value + b.value, a.mask | b.mask)
+    return plain(a) + plain(b)
+
+
+def released(records: list[Record]) -> Iterator[Record]:
+    """The records in reverse order, each let go of as soon as it has been used."""
+    while records:
+        yield records.pop()

@@ -1,0 +1,426 @@
+"""Reverse-mode differentiation: `vjp`, `grad`, `value_and_grad`, `hvp`.
+
+`vjp` traces the function with values and hands out the walk back as a function of the output's cotangent; `grad` is
+that walk from cotangent 1. Nesting needs nothing special: the walk back is made of the library's own operations, so an
+outer trace records it like anything else.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import tree as pytree
+from funcgrad.core.errors import CotangentError, DifferentiationError, TreeError
+from funcgrad.core.trace import Tracer, Var
+from funcgrad.core.types import Array, is_inexact, show_long, type_of
+from funcgrad.ops.array import TracedArray
+from funcgrad.transforms.arguments import Selection, function_name
+from funcgrad.transforms.tape import Cotangents, Record, Tape, released
+
+_LEAF_TYPES = (np.ndarray, float, np.float64, TracedArray)
+
+
+class _Input:
+    """One differentiated argument: its leaves, and their variables on the tape (None for an integer leaf)."""
+
+    __slots__ = ("_structure", "leaves", "vars")
+
+    def __init__(self, x: Any) -> None:
+        if type(x) in _LEAF_TYPES:
+            self.leaves, self._structure = [x], None
+        else:
+            self.leaves, self._structure = pytree.flatten(x)
+        self.vars: list[Var | None] = []
+
+    def enter(self, tape: Tape, integers: bool, describe: Callable[[], str]) -> Any:
+        """The argument with tracers for its leaves."""
+        traced = []
+        for i, leaf in enumerate(self.leaves):
+            if not is_inexact(_dtype_of(leaf)):
+                if not integers:
+                    raise self._refuse(i, tape, describe())
+                self.vars.append(None)
+                traced.append(leaf)
+                continue
+            tracer = tape.enter(leaf, functools.partial(self._name, i, describe))
+            self.vars.append(tracer.variable)
+            traced.append(tracer)
+        return self.rebuild(traced)
+
+    def rebuild(self, leaves: list[Any]) -> Any:
+        """A tree like the argument, with other leaves."""
+        return leaves[0] if self._structure is None else pytree.unflatten(self._structure, leaves)
+
+    def _name(self, i: int, describe: Callable[[], str]) -> str:
+        path = "" if self._structure is None else pytree.paths(self._structure)[i]
+        return describe() + (f" leaf {path}" if path else "")
+
+    def _refuse(self, i: int, tape: Tape, name: str) -> DifferentiationError:
+        leaf = self.leaves[i]
+        kind = show_long(type_of(leaf)) if _is_array(leaf) else f"a {type(leaf).__name__} ({leaf!r})"
+        return DifferentiationError(
+            f"{tape.name} differentiates with respect to floating-point or complex arrays, "
+            f"but {self._name(i, lambda: name)} is {kind}",
+            "pass a float (3.0, x.astype(float)), or leave it out: close over it, or choose arguments with argnums",
+        )
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, np.ndarray | np.generic | Tracer | bool | int | float | complex)
+
+
+def _dtype_of(leaf: Any) -> Any:
+    return leaf.dtype if hasattr(leaf, "dtype") else np.dtype(type(leaf) if _is_array(leaf) else object)
+
+
+def _enter(
+    tape: Tape, selection: Selection, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[list[_Input], list[Any], dict[str, Any]]:
+    traced_args, traced_kwargs = list(args), dict(kwargs)
+    inputs = []
+    for place in selection.resolve(args, kwargs):
+        target: Any = traced_args if isinstance(place, int) else traced_kwargs
+        entered = _Input(target[place])
+        target[place] = entered.enter(tape, False, functools.partial(selection.describe, place))
+        inputs.append(entered)
+    return inputs, traced_args, traced_kwargs
+
+
+def _untraced(tape: Tape, tree: Any) -> Any:
+    """`tree` with the values of this tape's tracers in their place."""
+    if tree is None:
+        return None
+    leaves, structure = pytree.flatten(tree)
+    return pytree.unflatten(
+        structure, [x.value if isinstance(x, Tracer) and x.tracing is tape else x for x in leaves]
+    )
+
+
+def _split_aux(name: str, out: Any, has_aux: bool) -> tuple[Any, Any]:
+    if not has_aux:
+        return out, None
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise DifferentiationError(
+            f"{name}: has_aux=True needs a function that returns (value, aux); it returned {_what(out)}",
+            "return loss, aux from the function, or leave has_aux out",
+        )
+    return out
+
+
+def _what(out: Any) -> str:
+    if isinstance(out, tuple | list | dict):
+        return f"a {type(out).__name__} of {len(out)}"
+    if out is None or not _is_array(out):
+        return "None" if out is None else f"a {type(out).__name__}"
+    return f"a single {show_long(type_of(out))}"
+
+
+def _check_scalar(name: str, f: Callable[..., Any], out: Any) -> None:
+    """`grad` needs a real floating-point scalar."""
+    returned = f"{name}: {function_name(f)} returned"
+    if out is None:
+        raise DifferentiationError(f"{returned} None", "return the loss at the end of the function")
+    if isinstance(out, tuple | list | dict) or not _is_array(out):
+        raise DifferentiationError(
+            f"{returned} {_what(out)}, but grad needs a single scalar",
+            "has_aux=True if it returns (loss, something else); for several outputs use vjp",
+        )
+    t = type_of(out)
+    if t.shape != ():
+        raise DifferentiationError(
+            f"{returned} {show_long(t)}, but grad needs a scalar of shape ()",
+            "sum or mean it: .sum()"
+            + (" or [0]" if t.size == 1 else "")
+            + "; for a weighted sum of the elements use vjp",
+        )
+    if t.dtype.kind == "c":
+        raise DifferentiationError(
+            f"{returned} {show_long(t)}, but grad needs a real scalar",
+            "take abs(z)**2 or z.real of it; for the derivative of a holomorphic function use vjp(f, z)[1](1 + 0j)",
+        )
+    if not is_inexact(t.dtype):
+        raise DifferentiationError(
+            f"{returned} {show_long(t)}: a result of this type is piecewise constant, it has no derivative",
+            "return a floating-point loss; argmax, comparisons and casts to int end the flow of derivatives",
+        )
+
+
+def _gradient_leaf(cotangents: Cotangents, var: Var, seen: set[int]) -> Array:
+    """The cotangent of an input as an array of its own: a fresh, writeable ndarray, or a tracer of an outer trace."""
+    g, owned = cotangents.take(var)
+    if g is None:
+        return np.zeros(var.shape, var.dtype)
+    if isinstance(g, Tracer):
+        return g
+    if type(g) is not np.ndarray:
+        return np.asarray(g)
+    if not owned and (g.base is not None or id(g) in seen):
+        g = g.copy()
+    seen.add(id(g))
+    return g
+
+
+def _gradients(inputs: list[_Input], cotangents: Cotangents, seen: set[int]) -> list[Any]:
+    return [
+        i.rebuild([None if v is None else _gradient_leaf(cotangents, v, seen) for v in i.vars]) for i in inputs
+    ]
+
+
+def value_and_grad(
+    f: Callable[..., Any],
+    argnums: int | Sequence[int] | None = None,
+    has_aux: bool = False,
+    *,
+    argnames: str | Sequence[str] | None = None,
+) -> Callable[..., Any]:
+    """The function that computes `f` and its gradient together.
+
+    Args:
+        f: A function that returns a real floating-point scalar.
+        argnums: The positions of the arguments to differentiate; 0 if nothing is said. Negative ones count from the
+            last. Each argument may be any pytree of floating-point or complex arrays.
+        has_aux: True if `f` returns `(value, aux)`: `aux` is passed through.
+        argnames: The names of the arguments to differentiate, instead of `argnums`.
+
+    Returns:
+        A function with the arguments of `f` that returns `(value, gradient)`, or `((value, aux), gradient)`. The
+        gradient has the structure, shapes and dtypes of the argument; for a tuple of `argnums` it is a tuple, for
+        several `argnames` a dict. Its leaves are fresh ndarrays.
+
+    Raises:
+        DifferentiationError: `f` does not return a real scalar, or a differentiated leaf is not floating-point.
+        ArgumentError: The call lacks an argument that was chosen.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> value, gradient = fg.value_and_grad(lambda w: (w["a"] * w["b"]).sum())({"a": 3.0, "b": 4.0})
+        >>> float(value), float(gradient["a"])
+        (12.0, 4.0)
+    """
+    selection = Selection("value_and_grad", f, argnums, argnames)
+    return _value_and_grad("value_and_grad", f, selection, has_aux)
+
+
+def _value_and_grad(
+    transformation: str, f: Callable[..., Any], selection: Selection, has_aux: bool
+) -> Callable[..., Any]:
+    name = f"{transformation}({function_name(f)})"
+
+    @functools.wraps(f)
+    def with_gradient(*args: Any, **kwargs: Any) -> Any:
+        tape = Tape(name, TracedArray)
+        inputs, traced_args, traced_kwargs = _enter(tape, selection, args, kwargs)
+        out, aux = _split_aux(name, f(*traced_args, **traced_kwargs), has_aux)
+        if type(out) is not TracedArray or out.variable.shape or out.variable.dtype.kind != "f":
+            _check_scalar(name, f, out)
+        cotangents = Cotangents()
+        records = tape.finish()
+        value = out
+        if isinstance(out, Tracer) and out.tracing is tape:
+            value = out.value
+            cotangents.add(out.variable, out.variable.dtype.type(1))
+        with np.errstate(all="ignore"):
+            cotangents.walk_back(released(records))
+            gradient = selection.pack(_gradients(inputs, cotangents, set()))
+        if type(value) is np.ndarray:
+            value = value.copy()  # a 0-d array here is an input or a view of one
+        return ((value, _untraced(tape, aux)), gradient) if has_aux else (value, gradient)
+
+    return with_gradient
+
+
+def grad(
+    f: Callable[..., Any],
+    argnums: int | Sequence[int] | None = None,
+    has_aux: bool = False,
+    *,
+    argnames: str | Sequence[str] | None = None,
+) -> Callable[..., Any]:
+    """The gradient of `f`, as a function of the same arguments.
+
+    Args:
+        f: A function that returns a real floating-point scalar.
+        argnums: The positions of the arguments to differentiate; 0 if nothing is said.
+        has_aux: True if `f` returns `(value, aux)`.
+        argnames: The names of the arguments to differentiate, instead of `argnums`.
+
+    Returns:
+        A function that returns the gradient, or `(gradient, aux)`; see `value_and_grad`.
+
+    Raises:
+        DifferentiationError: `f` does not return a real scalar, or a differentiated leaf is not floating-point.
+        ArgumentError: The call lacks an argument that was chosen.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> float(fg.grad(lambda x: x**3)(2.0))
+        12.0
+        >>> float(fg.grad(fg.grad(lambda x: x**3))(2.0))
+        12.0
+    """
+    both = _value_and_grad("grad", f, Selection("grad", f, argnums, argnames), has_aux)
+
+    @functools.wraps(f)
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, result = both(*args, **kwargs)
+        return (result, value[1]) if has_aux else result
+
+    return gradient
+
+
+def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
+    """Evaluate `f`, and get the function that pulls cotangents of its output back to its inputs.
+
+    Args:
+        f: A function of the primals that returns any pytree of arrays.
+        primals: The arguments, pytrees of arrays. Integer and bool leaves are passed through; their cotangent is None.
+        has_aux: True if `f` returns `(out, aux)`.
+
+    Returns:
+        `(out, pullback)`, or `(out, pullback, aux)`. `pullback(ct)` takes a cotangent with the structure, shapes and
+        dtypes of `out` (None for integer leaves) and returns a tuple with one cotangent for each primal. It can be
+        called any number of times; changing an input or an output in place in the meantime does not matter.
+
+    Raises:
+        CotangentError: `pullback` got a cotangent that does not match `out`.
+        TreeError: The cotangent has another structure than `out`.
+
+    Example:
+        >>> import numpy as np
+        >>> import funcgrad as fg
+        >>> y, pullback = fg.vjp(np.sin, np.array([0.0, np.pi]))
+        >>> pullback(np.array([1.0, 1.0]))
+        (array([ 1., -1.]),)
+    """
+    selection = Selection("vjp", f, tuple(range(len(primals))) or 0, None)
+    name = f"vjp({function_name(f)})"
+    tape = Tape(name, TracedArray)
+    inputs = []
+    traced = []
+    for place, x in enumerate(primals):
+        entered = _Input(x)
+        entered.leaves = [_protected(leaf) for leaf in entered.leaves]
+        traced.append(entered.enter(tape, True, functools.partial(selection.describe, place)))
+        inputs.append(entered)
+    out, aux = _split_aux(name, f(*traced), has_aux)
+    leaves, structure = pytree.flatten(out)
+    records = tape.finish()
+    out_vars = [x.variable if isinstance(x, Tracer) and x.tracing is tape else None for x in leaves]
+    kept = {id(x) for _, _, saved, _ in records for x in saved if type(x) is np.ndarray}
+    kept.update(id(leaf) for i in inputs for leaf in i.leaves)
+    values = [_detached(x.value if v is not None else x, kept) for x, v in zip(leaves, out_vars, strict=True)]
+    pullback = _pullback(name, inputs, records, structure, values, out_vars)
+    result = (pytree.unflatten(structure, values), pullback)
+    return (*result, _untraced(tape, aux)) if has_aux else result
+
+
+def _protected(x: Any) -> Any:
+    return x.copy() if type(x) is np.ndarray and x.flags.writeable else x
+
+
+def _detached(x: Any, kept: set[int]) -> Any:
+    """An output as an array of its own, so that the user may write into it."""
+    return x.copy() if type(x) is np.ndarray and (x.base is not None or id(x) in kept) else x
+
+
+def _pullback(
+    name: str,
+    inputs: list[_Input],
+    records: list[Record],
+    structure: pytree.Structure,
+    values: list[Any],
+    out_vars: list[Var | None],
+) -> Pullback:
+    types = [type_of(v) if _is_array(v) else None for v in values]
+
+    def pullback(ct: Any) -> tuple[Any, ...]:
+        """Pull a cotangent of the output back to the inputs."""
+        try:
+            parts = structure.flatten_up_to(ct)
+        except ValueError:
+            expected = pytree.unflatten(structure, list(values))
+            raise TreeError(
+                f"the cotangent for {name} does not have the structure of the output: "
+                f"{pytree.difference(expected, ct)}",
+                "pass a pytree like the output, with an array for each array",
+            ) from None
+        cotangents = Cotangents()
+        seen = set()
+        paths = pytree.paths(structure) if len(parts) > 1 else [""] * len(parts)
+        for g, t, var, path in zip(parts, types, out_vars, paths, strict=True):
+            g = _checked_cotangent(name, g, t, path)
+            if g is not None and var is not None:
+                seen.add(id(g))
+                cotangents.add(var, g)
+        with np.errstate(all="ignore"):
+            cotangents.walk_back(reversed(records))
+            return tuple(_gradients(inputs, cotangents, seen))
+
+    return pullback
+
+
+def _checked_cotangent(name: str, g: Any, expected: Any, path: str) -> Any:
+    """`g` as an array of the type of the output it belongs to; None for an output without a derivative."""
+    where = f" at {path}" if path else ""
+    if expected is None or not is_inexact(expected.dtype):
+        if g is not None and not (_is_array(g) and not isinstance(g, Tracer) and not np.any(g)):
+            raise CotangentError(
+                f"{name}: the output{where} is {'no array' if expected is None else show_long(expected)}, "
+                "which carries no derivative, but it got a cotangent",
+                "pass None for it",
+            )
+        return None
+    if type(g) in (float, int, complex) and not expected.shape and np.can_cast(type(g)(0), expected.dtype):
+        return expected.dtype.type(g)
+    got = type_of(g) if _is_array(g) else None
+    if got is not None and isinstance(g, np.generic) and got.dtype.kind == expected.dtype.kind and not expected.shape:
+        return g.astype(expected.dtype)
+    if got is None or got.shape != expected.shape or got.dtype != expected.dtype:
+        raise CotangentError(
+            f"{name}: the cotangent{where} is {_what(g) if got is None else show_long(got)}, "
+            f"but the output it belongs to is {show_long(expected)}",
+            "a cotangent has the shape and the dtype of its output: ct.astype(y.dtype).reshape(y.shape)",
+        )
+    return g
+
+
+def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
+    """The product of the Hessian of `f` with a vector: the pullback of the gradient. No Hessian is built.
+
+    Args:
+        f: A function that returns a real floating-point scalar.
+        argnums: The position of the argument to differentiate, any pytree.
+
+    Returns:
+        A function of `(v, *args, **kwargs)`: `v` has the structure, shapes and dtypes of the argument, and so has the
+        product.
+
+    Raises:
+        CotangentError: `v` does not match the argument.
+
+    Source:
+        Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6 (1994); since the Hessian is
+        symmetric, the pullback of the gradient serves for its differential.
+
+    Example:
+        >>> import numpy as np
+        >>> import funcgrad as fg
+        >>> fg.hvp(lambda x: (x**3).sum())(np.array([1.0, 0.0]), np.array([2.0, 5.0]))
+        array([12.,  0.])
+    """
+    Selection("hvp", f, argnums, None)
+
+    def product(v: Any, *args: Any, **kwargs: Any) -> Any:
+        place = argnums % len(args) if args else 0
+
+        def gradient_at(x: Any) -> Any:
+            return grad(f, argnums)(*args[:place], x, *args[place + 1 :], **kwargs)
+
+        _, pullback = vjp(gradient_at, args[place])
+        return pullback(v)[0]
+
+    return product
