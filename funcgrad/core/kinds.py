@@ -6,6 +6,7 @@ a `Contraction` multiplies and sums; a `Library` call leaves the loop nest for N
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from funcgrad.core.primitive import Cotangent, Masked, Primitive, Wanted, masked_linear
@@ -25,6 +26,9 @@ class IndexMap(Primitive):
 
     def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
         return (False,) * (len(wanted) + 1)
+
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return range(len(wanted) + 1)
 
     def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:
         return masked_linear(self, wanted, g, y, xs)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, ClassVar, NoReturn, TypeAlias, final
+from typing import Any, ClassVar, NoReturn, TypeAlias, cast, final
 
 from funcgrad.core.errors import FuncgradError, NotDifferentiableError
-from funcgrad.core.trace import Tracer, innermost
-from funcgrad.core.types import Array, ArrayType, Typed, type_of
+from funcgrad.core.trace import Tracer
+from funcgrad.core.types import Array, ArrayType, DType, Shape, Typed, type_of
 
 _registry: list[type[Primitive]] = []
 
@@ -51,7 +51,7 @@ class Primitive(ABC):
         """Apply the primitive: by the innermost trace among the arguments, or by NumPy."""
         for x in args:
             if isinstance(x, Tracer):
-                return innermost(args).apply(self, args)
+                return x.tracing.apply(self, args)
         try:
             return self.impl(*args)
         except (ValueError, TypeError, IndexError) as error:
@@ -162,6 +162,16 @@ class Masked(Structured):
     def __init__(self, value: Array, mask: Array) -> None:
         self.value = value
         self.mask = mask
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the array."""
+        return cast(Shape, self.value.shape)
+
+    @property
+    def dtype(self) -> DType:
+        """The dtype of the array."""
+        return cast(DType, self.value.dtype)
 
     def dense(self) -> Masked:
         return self

@@ -17,7 +17,8 @@ from funcgrad.core.types import Array, ArrayType, DType, Shape
 if TYPE_CHECKING:
     from funcgrad.core.primitive import Primitive
 
-_levels = itertools.count(1)
+# counting on is atomic, so threads never share a level
+next_level = itertools.count(1).__next__
 
 
 @final
@@ -47,12 +48,12 @@ class Trace(ABC):
     __slots__ = ("level", "name")
 
     def __init__(self, name: str) -> None:
-        self.level = next(_levels)
+        self.level = next_level()
         self.name = name
 
     @abstractmethod
     def apply(self, primitive: Primitive, args: tuple[Array, ...]) -> Any:
-        """Handle `primitive(*args)`, where this trace's level is the highest among the tracers in `args`."""
+        """Handle `primitive(*args)`, or hand it to a trace with a higher level that has a tracer in `args`."""
 
     @abstractmethod
     def origin(self, var: Var) -> str:
@@ -98,13 +99,3 @@ def concrete(x: Array) -> Array | None:
     while isinstance(x, Tracer):
         x = x.value
     return x
-
-
-def innermost(args: tuple[Array, ...]) -> Trace:
-    """The trace with the highest level among the tracers in `args`, of which there is at least one."""
-    traces = [x.tracing for x in args if isinstance(x, Tracer)]
-    return traces[0] if len(traces) == 1 else max(traces, key=_level)
-
-
-def _level(trace: Trace) -> int:
-    return trace.level

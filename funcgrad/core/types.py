@@ -82,7 +82,7 @@ def show_long(t: Typed) -> str:
     return f"{t.dtype.name}[{','.join(map(str, t.shape))}]"
 
 
-_PYTHON_SCALARS: dict[type, ArrayType] = {
+PYTHON_SCALARS: dict[type, ArrayType] = {
     bool: ArrayType((), np.dtype(bool)),
     int: ArrayType((), np.dtype(np.int64), True),
     float: ArrayType((), np.dtype(np.float64), True),
@@ -93,7 +93,7 @@ _WEAK_STANDIN: dict[str, type] = {"i": int, "f": float, "c": complex}
 
 def type_of(x: Array) -> ArrayType:
     """The type of an array, a scalar, or anything else that has a shape and a dtype."""
-    known = _PYTHON_SCALARS.get(type(x))
+    known = PYTHON_SCALARS.get(type(x))
     if known is not None:
         return known
     if isinstance(x, np.ndarray | np.generic):

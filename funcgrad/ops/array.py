@@ -48,10 +48,6 @@ def implements(numpy_function: Callable[..., Any], method: str = "__call__") -> 
     return register
 
 
-def _operand(x: Array) -> Array:
-    return np.asarray(x) if type(x) in (list, tuple) else x
-
-
 def _method(numpy_function: Callable[..., Any]) -> Callable[..., Any]:
     """A method that does what `numpy_function` does."""
 
@@ -79,40 +75,40 @@ class TracedArray(Tracer):
 
     # ── operators
     def __add__(self, other: Array) -> Array:
-        return ew.add(self, _operand(other))
+        return ew.add(self, other)
 
     def __radd__(self, other: Array) -> Array:
-        return ew.add(_operand(other), self)
+        return ew.add(other, self)
 
     def __sub__(self, other: Array) -> Array:
-        return ew.subtract(self, _operand(other))
+        return ew.subtract(self, other)
 
     def __rsub__(self, other: Array) -> Array:
-        return ew.subtract(_operand(other), self)
+        return ew.subtract(other, self)
 
     def __mul__(self, other: Array) -> Array:
-        return ew.multiply(self, _operand(other))
+        return ew.multiply(self, other)
 
     def __rmul__(self, other: Array) -> Array:
-        return ew.multiply(_operand(other), self)
+        return ew.multiply(other, self)
 
     def __truediv__(self, other: Array) -> Array:
-        return ew.divide(self, _operand(other))
+        return ew.divide(self, other)
 
     def __rtruediv__(self, other: Array) -> Array:
-        return ew.divide(_operand(other), self)
+        return ew.divide(other, self)
 
     def __floordiv__(self, other: Array) -> Array:
-        return ew.floor_divide(self, _operand(other))
+        return ew.floor_divide(self, other)
 
     def __rfloordiv__(self, other: Array) -> Array:
-        return ew.floor_divide(_operand(other), self)
+        return ew.floor_divide(other, self)
 
     def __mod__(self, other: Array) -> Array:
-        return ew.remainder(self, _operand(other))
+        return ew.remainder(self, other)
 
     def __rmod__(self, other: Array) -> Array:
-        return ew.remainder(_operand(other), self)
+        return ew.remainder(other, self)
 
     def __divmod__(self, other: Array) -> tuple[Array, Array]:
         return self // other, self % other
@@ -121,16 +117,16 @@ class TracedArray(Tracer):
         return other // self, other % self
 
     def __pow__(self, other: Array) -> Array:
-        return ew.power(self, _operand(other))
+        return ew.power(self, other)
 
     def __rpow__(self, other: Array) -> Array:
-        return ew.power(_operand(other), self)
+        return ew.power(other, self)
 
     def __matmul__(self, other: Array) -> Array:
-        return matmul(self, _operand(other))
+        return matmul(self, other)
 
     def __rmatmul__(self, other: Array) -> Array:
-        return matmul(_operand(other), self)
+        return matmul(other, self)
 
     def __neg__(self) -> Array:
         return ew.negative(self)
@@ -145,41 +141,41 @@ class TracedArray(Tracer):
         return ew.bitwise_not(self)
 
     def __and__(self, other: Array) -> Array:
-        return ew.bitwise_and(self, _operand(other))
+        return ew.bitwise_and(self, other)
 
     def __or__(self, other: Array) -> Array:
-        return ew.bitwise_or(self, _operand(other))
+        return ew.bitwise_or(self, other)
 
     def __xor__(self, other: Array) -> Array:
-        return ew.bitwise_xor(self, _operand(other))
+        return ew.bitwise_xor(self, other)
 
     def __lshift__(self, other: Array) -> Array:
-        return ew.left_shift(self, _operand(other))
+        return ew.left_shift(self, other)
 
     def __rshift__(self, other: Array) -> Array:
-        return ew.right_shift(self, _operand(other))
+        return ew.right_shift(self, other)
 
     __rand__ = __and__
     __ror__ = __or__
     __rxor__ = __xor__
 
     def __eq__(self, other: object) -> Any:
-        return ew.equal(self, _operand(other))
+        return ew.equal(self, other)
 
     def __ne__(self, other: object) -> Any:
-        return ew.not_equal(self, _operand(other))
+        return ew.not_equal(self, other)
 
     def __lt__(self, other: Array) -> Array:
-        return ew.less(self, _operand(other))
+        return ew.less(self, other)
 
     def __le__(self, other: Array) -> Array:
-        return ew.less_equal(self, _operand(other))
+        return ew.less_equal(self, other)
 
     def __gt__(self, other: Array) -> Array:
-        return ew.greater(self, _operand(other))
+        return ew.greater(self, other)
 
     def __ge__(self, other: Array) -> Array:
-        return ew.greater_equal(self, _operand(other))
+        return ew.greater_equal(self, other)
 
     # ── the array as a sequence
     def __getitem__(self, index: Any) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -67,6 +68,9 @@ class Sum(Reduction):
 
     def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
         return (False, False)
+
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0, 1)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None) -> tuple[Array | None]:
         if wanted[0] is None:

@@ -11,6 +11,7 @@ conjugation, so that the gradient of a real function is dL/dRe − i dL/dIm.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
@@ -21,6 +22,7 @@ from funcgrad.core.errors import DTypeError, ShapeError
 from funcgrad.core.kinds import Elementwise
 from funcgrad.core.primitive import Cotangent, Masked, Wanted
 from funcgrad.core.types import (
+    PYTHON_SCALARS,
     Array,
     ArrayType,
     DType,
@@ -90,9 +92,10 @@ class _Table(Elementwise):
         constant: bool = False,
         keeps_weak: bool = False,
         dtype: Callable[..., DType] | None = None,
+        compute: Callable[..., Any] | None = None,
     ) -> None:
         self.name = name
-        self.impl = ufunc
+        self.impl = compute or ufunc
         self.constant = constant
         self.keeps_weak = keeps_weak
         self._dtype = dtype or (lambda *types: ufunc.resolve_dtypes((*map(promotable, types), None))[-1])
@@ -133,7 +136,10 @@ class Unary(_Table):
 
     def vjp(self, wanted: Wanted, g: Array, y: Array, x: Array) -> tuple[Cotangent | None]:
         (w,) = wanted
-        return (None if w is None else fit(self._rule(g, y, x), w),)
+        if w is None:
+            return (None,)
+        ct = self._rule(g, y, x)
+        return (ct if ct.dtype is w.dtype else fit(ct, w),)
 
     def vjp_masked(self, wanted: Wanted, g: Masked, y: Array, *xs: Array) -> tuple[Cotangent | None]:
         (w,) = wanted
@@ -174,10 +180,16 @@ class Binary(_Table):
 
     def vjp(self, wanted: Wanted, g: Array, y: Array, x1: Array, x2: Array) -> tuple[Cotangent | None, ...]:
         w1, w2 = wanted
-        return (
-            None if w1 is None else fit(self._rule1(g, y, x1, x2), w1),
-            None if w2 is None else fit(self._rule2(g, y, x1, x2), w2),
-        )
+        ct1 = ct2 = None
+        if w1 is not None:
+            ct1 = self._rule1(g, y, x1, x2)
+            if ct1.dtype is not w1.dtype or ct1.shape != w1.shape:
+                ct1 = fit(ct1, w1)
+        if w2 is not None:
+            ct2 = self._rule2(g, y, x1, x2)
+            if ct2.dtype is not w2.dtype or ct2.shape != w2.shape:
+                ct2 = fit(ct2, w2)
+        return ct1, ct2
 
     def vjp_masked(self, wanted: Wanted, g: Masked, y: Array, *xs: Array) -> tuple[Cotangent | None, ...]:
         return tuple(
@@ -270,19 +282,37 @@ def is_complex(x: Array) -> bool:
     return x.dtype.kind == "c" if hasattr(x, "dtype") else isinstance(x, complex)
 
 
-def _routed(g: Array, y: Array, mine: Array, other: Array) -> Cotangent:
+def _to_first(g: Array, y: Array, x1: Array, x2: Array) -> Cotangent:
     """The pullback of a choice: all to the argument that was chosen, half to each of two equal ones."""
-    chosen = mine == y
-    return _mask(select(other == y, g * _half(g), g), chosen)
+    return _mask(select(x2 == y, g * _half(g), g), x1 == y)
+
+
+def _to_second(g: Array, y: Array, x1: Array, x2: Array) -> Cotangent:
+    return _to_first(g, y, x2, x1)
 
 
 def _half(g: Array) -> Any:
     return g.dtype.type(0.5)
 
 
-def _raise_to(x1: Array, x2: Array) -> Array:
-    # the operator has fast paths (square, sqrt, reciprocal) that numpy.power lacks
-    return x1**x2 if type(x1) is np.ndarray else np.power(x1, x2)
+# Operators are faster than ufuncs on NumPy scalars, and have fast paths for x**2. On two Python numbers they give a
+# Python number, but raise, or leave the reals, where NumPy gives inf or nan: there NumPy decides.
+
+
+def _power(x1: Array, x2: Array) -> Array:
+    if x1.__class__ in PYTHON_SCALARS and x2.__class__ in PYTHON_SCALARS:
+        return np.power(x1, x2).item()
+    return x1**x2
+
+
+def _or_numpy(compute: Callable[..., Any], ufunc: np.ufunc) -> Callable[..., Any]:
+    def safe(x1: Array, x2: Array) -> Array:
+        try:
+            return compute(x1, x2)
+        except ZeroDivisionError:
+            return ufunc(x1, x2).item()
+
+    return safe
 
 
 def _power_base(g: Array, x1: Array, x2: Array) -> Array:
@@ -295,7 +325,7 @@ def _power_base(g: Array, x1: Array, x2: Array) -> Array:
 
 
 def _power_exponent(g: Array, y: Array, x1: Array, x2: Array) -> Array:
-    """y · log(x1), and 0 where the base is 0 and the exponent is not negative: 0^x2 is constant there."""
+    """The slope y · log(x1), and 0 where the base is 0 and the exponent is not negative: 0^x2 is constant there."""
     return g * (y * log(select((x1 == 0) & (x2 >= 0), 1, x1)))
 
 
@@ -304,19 +334,37 @@ def _guarded(x: Array) -> Array:
     return select(x == 0, 1, x)
 
 
+def direction(x: Array) -> Array:
+    """The complex sign: x / |x|, and 0 at 0."""
+    return x / _guarded(absolute(x))
+
+
+def _slope_of_absolute(x: Array) -> Array:
+    return conjugate(direction(x)) if is_complex(x) else sign(x)
+
+
 def _float_part(*types: Typed) -> DType:
     return np.empty(0, types[0].dtype).real.dtype
 
 
 def _scipy(name: str) -> Callable[..., Any]:
     """A ufunc of scipy.special, which is imported when it is first called."""
+    loaded: list[Callable[..., Any]] = []
 
-    def call(*xs: Array) -> Array:
-        import scipy.special  # noqa: PLC0415  # heavy: imported when first needed
+    def call(x: Array) -> Array:
+        if not loaded:
+            import scipy.special  # heavy: imported when first needed
 
-        return getattr(scipy.special, name)(*xs)
+            loaded.append(getattr(scipy.special, name))
+        y = loaded[0](x)
+        # SciPy has no loop for half precision and answers in another
+        return y.astype(np.float16) if getattr(x, "dtype", None) == np.float16 else y
 
     return call
+
+
+def _power_dtype(*types: Typed) -> DType:
+    return np.power.resolve_dtypes((*map(promotable, types), None))[-1]
 
 
 def _float_dtype(*types: Typed) -> DType:
@@ -328,17 +376,18 @@ _LN10 = math.log(10)
 _OP = {"keeps_weak": True}
 
 # ── arithmetic
-add = Binary("add", np.add, lambda g: g, lambda g: g, **_OP)
-subtract = Binary("subtract", np.subtract, lambda g: g, lambda g: -g, **_OP)
-multiply = Binary("multiply", np.multiply, lambda g, x2: g * x2, lambda g, x1: g * x1, **_OP)
-divide = Binary("divide", np.divide, lambda g, x2: g / x2, lambda g, x2, y: -g * (y / x2), **_OP)
-power = Binary("power", _raise_to, _power_base, _power_exponent, dtype=lambda a, b: np.power.resolve_dtypes((promotable(a), promotable(b), None))[-1], **_OP)
-remainder = Binary("remainder", np.remainder, lambda g: g, lambda g, x1, x2: -g * floor(x1 / x2), **_OP)
-fmod = Binary("fmod", np.fmod, lambda g: g, lambda g, x1, x2: -g * trunc(x1 / x2))
-floor_divide = Binary("floor_divide", np.floor_divide, **_OP)
-negative = Unary("negative", np.negative, lambda g: -g, **_OP)
-positive = Unary("positive", np.positive, lambda g: g, **_OP)
-absolute = Unary("absolute", np.absolute, lambda g, x: g * conjugate(sign(x)) if is_complex(x) else g * sign(x), **_OP)
+add = Binary("add", np.add, lambda g: g, lambda g: g, compute=operator.add, **_OP)
+subtract = Binary("subtract", np.subtract, lambda g: g, lambda g: -g, compute=operator.sub, **_OP)
+multiply = Binary("multiply", np.multiply, lambda g, x2: g * x2, lambda g, x1: g * x1, compute=operator.mul, **_OP)
+divide = Binary("divide", np.divide, lambda g, x2: g / x2, lambda g, x2, y: -g / x2 * y, compute=_or_numpy(operator.truediv, np.divide), **_OP)
+power = Binary("power", np.power, _power_base, _power_exponent, compute=_power, **_OP)
+remainder = Binary("remainder", np.remainder, lambda g: g, lambda g, x1, x2: -g * floor_divide(x1, x2), compute=_or_numpy(operator.mod, np.remainder), **_OP)
+fmod = Binary("fmod", np.fmod, lambda g: g, lambda g, x1, x2, y: -g * rint((x1 - y) / x2))
+floor_divide = Binary("floor_divide", np.floor_divide, compute=_or_numpy(operator.floordiv, np.floor_divide), **_OP)
+negative = Unary("negative", np.negative, lambda g: -g, compute=operator.neg, **_OP)
+positive = Unary("positive", np.positive, lambda g: g, compute=operator.pos, **_OP)
+absolute = Unary("absolute", np.absolute, lambda g, x: g * _slope_of_absolute(x), compute=abs, **_OP)
+fabs = Unary("fabs", np.fabs, lambda g, x: g * sign(x))
 square = Unary("square", np.square, lambda g, x: g * (2 * x))
 reciprocal = Unary("reciprocal", np.reciprocal, lambda g, y: -g * (y * y))
 sqrt = Unary("sqrt", np.sqrt, lambda g, y: g / (2 * y))
@@ -353,8 +402,9 @@ log = Unary("log", np.log, lambda g, x: g / x)
 log2 = Unary("log2", np.log2, lambda g, x: g / (x * _LN2))
 log10 = Unary("log10", np.log10, lambda g, x: g / (x * _LN10))
 log1p = Unary("log1p", np.log1p, lambda g, x: g / (1 + x))
-logaddexp = Binary("logaddexp", np.logaddexp, lambda g, x1, x2: g * _share(x1, x2), lambda g, x1, x2: g * _share(x2, x1))
+logaddexp = Binary("logaddexp", np.logaddexp, lambda g, x1, x2: g * _part(x1, x2), lambda g, x1, x2: g * _part(x2, x1))
 sigmoid = Unary("sigmoid", _scipy("expit"), lambda g, y: g * (y * (1 - y)), dtype=_float_dtype)
+softplus = Unary("softplus", lambda x: np.logaddexp(x, 0), lambda g, x: g * sigmoid(x), dtype=_float_dtype)
 erf = Unary("erf", _scipy("erf"), lambda g, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)), dtype=_float_dtype)
 erfc = Unary("erfc", _scipy("erfc"), lambda g, x: g * (-2 / math.sqrt(math.pi) * exp(-x * x)), dtype=_float_dtype)
 
@@ -375,15 +425,19 @@ sinh = Unary("sinh", np.sinh, lambda g, x: g * cosh(x))
 cosh = Unary("cosh", np.cosh, lambda g, x: g * sinh(x))
 tanh = Unary("tanh", np.tanh, lambda g, y: g * (1 - y * y))
 arcsinh = Unary("arcsinh", np.arcsinh, lambda g, x: g / sqrt(1 + x * x))
-arccosh = Unary("arccosh", np.arccosh, lambda g, x: g / sqrt((x - 1) * (x + 1)))
+arccosh = Unary("arccosh", np.arccosh, lambda g, x: g / (sqrt(x - 1) * sqrt(x + 1)))
 arctanh = Unary("arctanh", np.arctanh, lambda g, x: g / ((1 - x) * (1 + x)))
+deg2rad = Unary("deg2rad", np.deg2rad, lambda g: g * (math.pi / 180))
+rad2deg = Unary("rad2deg", np.rad2deg, lambda g: g * (180 / math.pi))
 
 # ── choices: the max gate routes
-maximum = Binary("maximum", np.maximum, lambda g, y, x1, x2: _routed(g, y, x1, x2), lambda g, y, x1, x2: _routed(g, y, x2, x1))
-minimum = Binary("minimum", np.minimum, lambda g, y, x1, x2: _routed(g, y, x1, x2), lambda g, y, x1, x2: _routed(g, y, x2, x1))
-fmax = Binary("fmax", np.fmax, lambda g, y, x1, x2: _routed(g, y, x1, x2), lambda g, y, x1, x2: _routed(g, y, x2, x1))
-fmin = Binary("fmin", np.fmin, lambda g, y, x1, x2: _routed(g, y, x1, x2), lambda g, y, x1, x2: _routed(g, y, x2, x1))
+maximum = Binary("maximum", np.maximum, _to_first, _to_second)
+minimum = Binary("minimum", np.minimum, _to_first, _to_second)
+fmax = Binary("fmax", np.fmax, _to_first, _to_second)
+fmin = Binary("fmin", np.fmin, _to_first, _to_second)
+relu = Unary("relu", lambda x: np.maximum(x, 0), lambda g, y: _mask(g, y > 0), dtype=lambda t: t.dtype)
 copysign = Binary("copysign", np.copysign, lambda g, x1, x2: g * (sign(x1) * copysign(1, x2)), lambda g: g * 0)
+heaviside = Binary("heaviside", np.heaviside, lambda g: g * 0, lambda g, x1: g * (x1 == 0))
 
 # ── complex numbers
 conjugate = Unary("conjugate", np.conjugate, lambda g: conjugate(g))
@@ -396,7 +450,6 @@ floor = Unary("floor", np.floor)
 ceil = Unary("ceil", np.ceil)
 rint = Unary("rint", np.rint)
 trunc = Unary("trunc", np.trunc)
-heaviside = Binary("heaviside", np.heaviside)
 isnan = Unary("isnan", np.isnan)
 isinf = Unary("isinf", np.isinf)
 isfinite = Unary("isfinite", np.isfinite)
@@ -419,13 +472,13 @@ left_shift = Binary("left_shift", np.left_shift, **_OP)
 right_shift = Binary("right_shift", np.right_shift, **_OP)
 
 
-def _share(x1: Array, x2: Array) -> Array:
-    """The part of x1 in logaddexp(x1, x2), and ½ for two equal ones, infinite ones included."""
-    return sigmoid(select(x1 == x2, 0, x1) - select(x1 == x2, 0, x2))
+def _part(x1: Array, x2: Array) -> Array:
+    """The part of x1 in logaddexp(x1, x2), and ½ for two equal infinite ones."""
+    return sigmoid(select(isinf(x1) & (x1 == x2), 0, x1 - x2))
 
 
 def _over_square(a: Array, b: Array) -> Array:
-    """a / (a² + b²) without overflow, and 0 at the origin."""
+    """The quotient a / (a² + b²) without overflow, and 0 at the origin."""
     h = _guarded(hypot(a, b))
     return a / h / h
 

@@ -9,7 +9,9 @@ stays lazy: all those of one `x` are collected and scattered into one buffer whe
 from __future__ import annotations
 
 import enum
+import functools
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, TypeAlias, final
 
@@ -17,7 +19,7 @@ import numpy as np
 
 from funcgrad.core.errors import OutOfBoundsError, ShapeError, TracedShapeError
 from funcgrad.core.kinds import IndexMap
-from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Wanted
+from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Primitive, Wanted
 from funcgrad.core.trace import Tracer, concrete
 from funcgrad.core.types import Array, ArrayType, DType, Shape, Typed, broadcast_shapes
 from funcgrad.ops.broadcast import broadcast_to, reshape
@@ -92,6 +94,8 @@ class Indexed(IndexMap):
     __slots__ = ()
     entries: Entries
 
+    unread = Primitive.unread
+
     def __hash__(self) -> int:
         return hash((type(self), tuple(map(_key, self.entries))))
 
@@ -130,6 +134,9 @@ class GetItem(Indexed):
 
     def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
         return (False, *(True,) * (len(wanted) - 1), False)
+
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0, 1)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None, *arrays: Array) -> tuple[Cotangent | None, ...]:
         nothing = (None,) * len(arrays)
@@ -213,11 +220,11 @@ class IndexAdd(Indexed):
             expected = result_shape(self.shape, entries, [a.shape for a in arrays])
             if g.shape != expected:
                 raise ShapeError(f"index_add of values of shape {g.shape} at an index that takes {expected}")
-        return ArrayType(self.shape, np.result_type(*(_sum_dtype(g.dtype) for _, _, g in updates)))
+        return ArrayType(self.shape, _common_dtype(updates))
 
     def impl(self, *operands: Array) -> Array:
         updates = self.split(operands)
-        y = np.zeros(self.shape, np.result_type(*(_sum_dtype(g.dtype) for _, _, g in updates)))
+        y = np.zeros(self.shape, _common_dtype(updates))
         for entries, arrays, g in updates:
             if arrays:
                 np.add.at(y, fill(entries, arrays), g)
@@ -260,7 +267,9 @@ class IndexAdd(Indexed):
         return f"index_add[{'; '.join(map(_show, self.indices))}]"
 
 
-def _sum_dtype(dtype: DType) -> DType:
+def _common_dtype(updates: list[tuple[Entries, tuple[Any, ...], Any]]) -> DType:
+    dtypes = {g.dtype for _, _, g in updates}
+    dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
     return np.dtype(np.int64) if dtype.kind == "b" else dtype
 
 
@@ -399,10 +408,20 @@ def _check_kind(dtype: DType, item: Any) -> None:
         )
 
 
+# Making a primitive costs as much as applying it to a small array, and few indices are used once.
+_cached_getitem = functools.lru_cache(maxsize=1024)(lambda *key: GetItem((slice(*key),)))
+_cached_element = functools.lru_cache(maxsize=1024)(lambda i: GetItem((i,)))
+
+
 def getitem(x: Array, index: Any) -> Array:
     """`x[index]`, for plain and traced `x` and any index that NumPy takes."""
-    if type(index) is int and x.shape:
-        return GetItem((index,))(x)
+    if x.shape:
+        if index.__class__ is int:
+            return _cached_element(index)(x)
+        if index.__class__ is slice:
+            key = (index.start, index.stop, index.step)
+            if all(part is None or part.__class__ is int for part in key):
+                return _cached_getitem(*key)(x)
     entries, arrays, selects = parse(x.shape, index)
     if not arrays and not entries:
         return x

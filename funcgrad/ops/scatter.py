@@ -19,7 +19,6 @@ from funcgrad.core.types import Array, ArrayType, Typed, is_inexact, show_long, 
 from funcgrad.ops.broadcast import broadcast_to
 from funcgrad.ops.elementwise import convert, select
 from funcgrad.ops.index import (
-
     Entries,
     GetItem,
     IndexAdd,
@@ -246,6 +245,3 @@ def at(x: Array) -> At:
         array([0., 4.])
     """
     return At(x)
-
-
-

@@ -12,6 +12,7 @@ from funcgrad.core.kinds import IndexMap
 from funcgrad.core.primitive import Wanted
 from funcgrad.core.types import Array, ArrayType, Typed
 
+
 @final
 @dataclass(frozen=True, slots=True)
 class Transpose(IndexMap):

@@ -13,11 +13,10 @@ from funcgrad.core.errors import DTypeError, LeakedTracerError, user_line
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check
 from funcgrad.core.primitive import Primitive, out_types
 from funcgrad.core.trace import Trace, Tracer, Var
-from funcgrad.core.types import Array, ArrayType, type_of
+from funcgrad.core.types import PYTHON_SCALARS, Array, ArrayType, type_of
 from funcgrad.ops.array import TracedArray
 from funcgrad.transforms.arguments import Selection, function_name
 
-_PYTHON_NUMBERS = (bool, int, float, complex)
 
 
 def checking() -> bool:
@@ -47,7 +46,7 @@ class Stage(Trace):
         """The variable of a tracer; a literal for a scalar; the variable of a constant for anything else."""
         if isinstance(x, Tracer) and x.tracing is self:
             return x.variable
-        if type(x) in _PYTHON_NUMBERS or isinstance(x, np.generic):
+        if x.__class__ in PYTHON_SCALARS or isinstance(x, np.generic):
             return Literal(x)
         if not isinstance(x, Tracer):
             x = np.asarray(x)
@@ -64,6 +63,9 @@ class Stage(Trace):
                 "after the tracing has ended",
                 "return the value from the function instead of storing it elsewhere",
             )
+        for x in args:
+            if isinstance(x, Tracer) and x.tracing.level > self.level:
+                return x.tracing.apply(primitive, args)
         inputs = tuple(map(self.atom, args))
         outputs = tuple(Var(t.shape, t.dtype, t.weak) for t in out_types(primitive, inputs))
         self.equations.append(Equation(primitive, inputs, outputs, user_line()))
@@ -92,7 +94,7 @@ class Stage(Trace):
 def _leaf_type(x: Any, name: str) -> ArrayType:
     if isinstance(x, ArrayType):
         return x
-    if isinstance(x, _PYTHON_NUMBERS) or hasattr(x, "dtype") and hasattr(x, "shape"):
+    if x.__class__ in PYTHON_SCALARS or hasattr(x, "dtype") and hasattr(x, "shape"):
         return type_of(x)
     raise DTypeError(
         f"{name} is a {type(x).__name__} ({x!r}), not an array or a number",

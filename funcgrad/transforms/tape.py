@@ -14,10 +14,10 @@ import numpy as np
 
 from funcgrad.core.errors import LeakedTracerError
 from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Primitive, Structured, plain
-from funcgrad.core.trace import Trace, Tracer, Var
-from funcgrad.core.types import Array, type_of
+from funcgrad.core.trace import Trace, Tracer, Var, next_level
+from funcgrad.core.types import PYTHON_SCALARS, Array, type_of
 
-_PYTHON_NUMBERS = (float, int, complex, bool)
+_SEQUENCES = (list, tuple)
 
 
 class Record(NamedTuple):
@@ -35,28 +35,35 @@ class Tape(Trace):
     Args:
         name: What error messages call it, such as `grad(loss)`.
         tracer: The class of its tracers.
+        describe: What error messages call the input of this number.
     """
 
-    __slots__ = ("names", "nested", "records", "tracer")
+    __slots__ = ("_describe", "_inputs", "nested", "records", "tracer")
 
-    def __init__(self, name: str, tracer: type[Tracer]) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, tracer: type[Tracer], describe: Callable[[int], str]) -> None:
+        self.level = next_level()
+        self.name = name
         self.tracer = tracer
         self.records: list[Record] = []
-        self.names: dict[Var, Callable[[], str]] = {}
+        self._inputs: list[Var | None] = []
+        self._describe = describe
         # True once a value on this tape is a tracer of an outer transformation
         self.nested = False
 
-    def enter(self, x: Array, name: Callable[[], str]) -> Tracer:
-        """A tracer for the input `x`, which error messages call `name()`."""
+    def enter(self, x: Array) -> Tracer:
+        """A tracer for the next input."""
         if type(x) is np.ndarray:
             var = Var(x.shape, x.dtype)
         else:
             t = type_of(x)
             var = Var(t.shape, t.dtype, t.weak)
             self.nested = self.nested or isinstance(x, Tracer)
-        self.names[var] = name
+        self._inputs.append(var)
         return self.tracer(self, var, x)
+
+    def skip(self) -> None:
+        """Count an input that is not traced."""
+        self._inputs.append(None)
 
     def apply(self, primitive: Primitive, args: tuple[Array, ...]) -> Any:
         inputs: list[Var | None] = []
@@ -67,7 +74,11 @@ class Tape(Trace):
                     inputs.append(x.variable)
                     saved.append(x.value)
                     continue
+                if x.tracing.level > self.level:
+                    return x.tracing.apply(primitive, args)
                 self.nested = True
+            elif x.__class__ in _SEQUENCES:
+                x = np.asarray(x)
             inputs.append(None)
             saved.append(x)
         if self.nested:
@@ -81,16 +92,16 @@ class Tape(Trace):
             return y
         if primitive.multiple:
             return self._record_multiple(primitive, inputs, saved, y)
-        out = Var(y.shape, y.dtype)
-        result = y
-        if primitive.keeps_weak and not out.shape and all(map(_is_weak, saved)):
-            out.weak = True
-            result = y if isinstance(y, Tracer) else y.item()
+        if y.__class__ in PYTHON_SCALARS or (self.nested and isinstance(y, Tracer)):
+            t = type_of(y)
+            out = Var(t.shape, t.dtype, t.weak)
+        else:
+            out = Var(y.shape, y.dtype)
         saved.insert(0, y)
         for place in primitive.unread(inputs):
             saved[place] = None
         self.records.append((primitive, inputs, saved, out))  # type: ignore[arg-type]  # a plain tuple is made faster
-        return self.tracer(self, out, result)
+        return self.tracer(self, out, y)
 
     def _record_multiple(
         self, primitive: Primitive, inputs: list[Var | None], saved: list[Array], ys: tuple[Array, ...]
@@ -110,7 +121,7 @@ class Tape(Trace):
         for _, inputs, _, out in reversed(list(self.records)):
             if not reached.isdisjoint(out if isinstance(out, tuple) else (out,)):
                 reached.update(v for v in inputs if v is not None)
-        return ", ".join(name() for v, name in self.names.items() if v in reached)
+        return ", ".join(self._describe(i) for i, v in enumerate(self._inputs) if v in reached)
 
 
 class _Finished:
@@ -129,10 +140,6 @@ class _Finished:
 
     def __iter__(self) -> Iterator[Record]:
         return iter(())
-
-
-def _is_weak(x: Array) -> bool:
-    return type(x) in _PYTHON_NUMBERS or (isinstance(x, Tracer) and x.variable.weak)
 
 
 class Cotangents:
@@ -170,7 +177,7 @@ class Cotangents:
         """Carry the cotangents of the outputs back through `records`, which come in reverse order."""
         table = self.table
         for primitive, inputs, saved, out in records:
-            if isinstance(out, tuple):
+            if out.__class__ is tuple:
                 g: Any = tuple([plain(table.pop(v, None)) for v in out])
                 if all(part is None for part in g):
                     continue
@@ -206,5 +213,6 @@ def _sum(a: Cotangent, b: Cotangent) -> Cotangent:
 
 def released(records: list[Record]) -> Iterator[Record]:
     """The records in reverse order, each let go of as soon as it has been used."""
-    while records:
-        yield records.pop()
+    last = cast(Record, None)
+    records.insert(0, last)
+    return iter(records.pop, last)

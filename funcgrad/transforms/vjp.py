@@ -27,46 +27,58 @@ _LEAF_TYPES = (np.ndarray, float, np.float64, TracedArray)
 class _Input:
     """One differentiated argument: its leaves, and their variables on the tape (None for an integer leaf)."""
 
-    __slots__ = ("_structure", "leaves", "vars")
+    __slots__ = ("_structure", "leaves", "place", "vars")
 
-    def __init__(self, x: Any) -> None:
+    def __init__(self, place: int | str, x: Any) -> None:
+        self.place = place
         if type(x) in _LEAF_TYPES:
             self.leaves, self._structure = [x], None
         else:
             self.leaves, self._structure = pytree.flatten(x)
         self.vars: list[Var | None] = []
 
-    def enter(self, tape: Tape, integers: bool, describe: Callable[[], str]) -> Any:
-        """The argument with tracers for its leaves."""
+    def enter(self, tape: Tape) -> Any:
+        """The argument with tracers for its floating-point and complex leaves."""
         traced = []
-        for i, leaf in enumerate(self.leaves):
-            if not is_inexact(_dtype_of(leaf)):
-                if not integers:
-                    raise self._refuse(i, tape, describe())
+        for leaf in self.leaves:
+            if leaf.__class__ is float or is_inexact(_dtype_of(leaf)):
+                tracer = tape.enter(leaf)
+                self.vars.append(tracer.variable)
+                traced.append(tracer)
+            else:
+                tape.skip()
                 self.vars.append(None)
                 traced.append(leaf)
-                continue
-            tracer = tape.enter(leaf, functools.partial(self._name, i, describe))
-            self.vars.append(tracer.variable)
-            traced.append(tracer)
         return self.rebuild(traced)
 
     def rebuild(self, leaves: list[Any]) -> Any:
         """A tree like the argument, with other leaves."""
         return leaves[0] if self._structure is None else pytree.unflatten(self._structure, leaves)
 
-    def _name(self, i: int, describe: Callable[[], str]) -> str:
+    def path(self, i: int) -> str:
+        """Where in the argument leaf `i` is."""
         path = "" if self._structure is None else pytree.paths(self._structure)[i]
-        return describe() + (f" leaf {path}" if path else "")
+        return f" leaf {path}" if path else ""
 
-    def _refuse(self, i: int, tape: Tape, name: str) -> DifferentiationError:
-        leaf = self.leaves[i]
-        kind = show_long(type_of(leaf)) if _is_array(leaf) else f"a {type(leaf).__name__} ({leaf!r})"
-        return DifferentiationError(
-            f"{tape.name} differentiates with respect to floating-point or complex arrays, "
-            f"but {self._name(i, lambda: name)} is {kind}",
-            "pass a float (3.0, x.astype(float)), or leave it out: close over it, or choose arguments with argnums",
-        )
+
+def _refuse_integers(name: str, entered: _Input, selection: Selection) -> None:
+    """`grad`, unlike `vjp`, has no answer for an integer leaf."""
+    for i, (leaf, var) in enumerate(zip(entered.leaves, entered.vars, strict=True)):
+        if var is None:
+            kind = show_long(type_of(leaf)) if _is_array(leaf) else f"a {type(leaf).__name__} ({leaf!r})"
+            raise DifferentiationError(
+                f"{name} differentiates with respect to floating-point or complex arrays, "
+                f"but {selection.describe(entered.place)}{entered.path(i)} is {kind}",
+                "pass a float (3.0, x.astype(float)), or leave it out: close over it, or choose arguments with argnums",
+            )
+
+
+def _describe_input(inputs: list[_Input], selection: Selection, number: int) -> str:
+    for entered in inputs:
+        if number < len(entered.leaves):
+            return selection.describe(entered.place) + entered.path(number)
+        number -= len(entered.leaves)
+    raise IndexError(number)
 
 
 def _is_array(x: Any) -> bool:
@@ -77,32 +89,15 @@ def _dtype_of(leaf: Any) -> Any:
     return leaf.dtype if hasattr(leaf, "dtype") else np.dtype(type(leaf) if _is_array(leaf) else object)
 
 
-def _enter(
-    tape: Tape, selection: Selection, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[list[_Input], list[Any], dict[str, Any]]:
-    traced_args, traced_kwargs = list(args), dict(kwargs)
-    inputs = []
-    for place in selection.resolve(args, kwargs):
-        target: Any = traced_args if isinstance(place, int) else traced_kwargs
-        entered = _Input(target[place])
-        target[place] = entered.enter(tape, False, functools.partial(selection.describe, place))
-        inputs.append(entered)
-    return inputs, traced_args, traced_kwargs
-
-
 def _untraced(tape: Tape, tree: Any) -> Any:
     """`tree` with the values of this tape's tracers in their place."""
-    if tree is None:
-        return None
     leaves, structure = pytree.flatten(tree)
     return pytree.unflatten(
         structure, [x.value if isinstance(x, Tracer) and x.tracing is tape else x for x in leaves]
     )
 
 
-def _split_aux(name: str, out: Any, has_aux: bool) -> tuple[Any, Any]:
-    if not has_aux:
-        return out, None
+def _split_aux(name: str, out: Any) -> tuple[Any, Any]:
     if not isinstance(out, tuple) or len(out) != 2:
         raise DifferentiationError(
             f"{name}: has_aux=True needs a function that returns (value, aux); it returned {_what(out)}",
@@ -152,12 +147,10 @@ def _check_scalar(name: str, f: Callable[..., Any], out: Any) -> None:
 def _gradient_leaf(cotangents: Cotangents, var: Var, seen: set[int]) -> Array:
     """The cotangent of an input as an array of its own: a fresh, writeable ndarray, or a tracer of an outer trace."""
     g, owned = cotangents.take(var)
-    if g is None:
-        return np.zeros(var.shape, var.dtype)
-    if isinstance(g, Tracer):
-        return g
-    if type(g) is not np.ndarray:
-        return np.asarray(g)
+    if g.__class__ is not np.ndarray:
+        if g is None:
+            return np.zeros(var.shape, var.dtype)
+        return g if isinstance(g, Tracer) else np.asarray(g)
     if not owned and (g.base is not None or id(g) in seen):
         g = g.copy()
     seen.add(id(g))
@@ -201,36 +194,58 @@ def value_and_grad(
         >>> float(value), float(gradient["a"])
         (12.0, 4.0)
     """
-    selection = Selection("value_and_grad", f, argnums, argnames)
-    return _value_and_grad("value_and_grad", f, selection, has_aux)
-
-
-def _value_and_grad(
-    transformation: str, f: Callable[..., Any], selection: Selection, has_aux: bool
-) -> Callable[..., Any]:
-    name = f"{transformation}({function_name(f)})"
+    run = _differentiator("value_and_grad", f, argnums, argnames, has_aux)
 
     @functools.wraps(f)
-    def with_gradient(*args: Any, **kwargs: Any) -> Any:
-        tape = Tape(name, TracedArray)
-        inputs, traced_args, traced_kwargs = _enter(tape, selection, args, kwargs)
-        out, aux = _split_aux(name, f(*traced_args, **traced_kwargs), has_aux)
-        if type(out) is not TracedArray or out.variable.shape or out.variable.dtype.kind != "f":
+    def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
+        value, aux, gradient = run(args, kwargs)
+        return ((value, aux), gradient) if has_aux else (value, gradient)
+
+    return value_and_gradient
+
+
+def _differentiator(
+    transformation: str,
+    f: Callable[..., Any],
+    argnums: int | Sequence[int] | None,
+    argnames: str | Sequence[str] | None,
+    has_aux: bool,
+) -> Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, Any, Any]]:
+    """The function of (args, kwargs) that returns (value, aux, gradient)."""
+    selection = Selection(transformation, f, argnums, argnames)
+    name = f"{transformation}({function_name(f)})"
+
+    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
+        inputs: list[_Input] = []
+        tape = Tape(name, TracedArray, lambda number: _describe_input(inputs, selection, number))
+        traced_args = list(args)
+        for place in selection.resolve(args, kwargs):
+            target: Any = traced_args if place.__class__ is int else kwargs
+            entered = _Input(place, target[place])
+            target[place] = entered.enter(tape)
+            if None in entered.vars:
+                _refuse_integers(name, entered, selection)
+            inputs.append(entered)
+        out = f(*traced_args, **kwargs)
+        aux = None
+        if has_aux:
+            out, aux = _split_aux(name, out)
+        if out.__class__ is not TracedArray or out.variable.shape or out.variable.dtype.kind != "f":
             _check_scalar(name, f, out)
-        cotangents = Cotangents()
         records = tape.finish()
+        cotangents = Cotangents()
         value = out
         if isinstance(out, Tracer) and out.tracing is tape:
             value = out.value
-            cotangents.add(out.variable, out.variable.dtype.type(1))
+            cotangents.table[out.variable] = out.variable.dtype.type(1)
         with np.errstate(all="ignore"):
             cotangents.walk_back(released(records))
             gradient = selection.pack(_gradients(inputs, cotangents, set()))
-        if type(value) is np.ndarray:
+        if value.__class__ is np.ndarray:
             value = value.copy()  # a 0-d array here is an input or a view of one
-        return ((value, _untraced(tape, aux)), gradient) if has_aux else (value, gradient)
+        return value, None if aux is None else _untraced(tape, aux), gradient
 
-    return with_gradient
+    return run
 
 
 def grad(
@@ -262,14 +277,14 @@ def grad(
         >>> float(fg.grad(fg.grad(lambda x: x**3))(2.0))
         12.0
     """
-    both = _value_and_grad("grad", f, Selection("grad", f, argnums, argnames), has_aux)
+    run = _differentiator("grad", f, argnums, argnames, has_aux)
 
     @functools.wraps(f)
-    def gradient(*args: Any, **kwargs: Any) -> Any:
-        value, result = both(*args, **kwargs)
-        return (result, value[1]) if has_aux else result
+    def gradient_of(*args: Any, **kwargs: Any) -> Any:
+        _, aux, gradient = run(args, kwargs)
+        return (gradient, aux) if has_aux else gradient
 
-    return gradient
+    return gradient_of
 
 
 def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
@@ -298,15 +313,14 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
     """
     selection = Selection("vjp", f, tuple(range(len(primals))) or 0, None)
     name = f"vjp({function_name(f)})"
-    tape = Tape(name, TracedArray)
-    inputs = []
-    traced = []
-    for place, x in enumerate(primals):
-        entered = _Input(x)
+    inputs = [_Input(place, x) for place, x in enumerate(primals)]
+    for entered in inputs:
         entered.leaves = [_protected(leaf) for leaf in entered.leaves]
-        traced.append(entered.enter(tape, True, functools.partial(selection.describe, place)))
-        inputs.append(entered)
-    out, aux = _split_aux(name, f(*traced), has_aux)
+    tape = Tape(name, TracedArray, lambda number: _describe_input(inputs, selection, number))
+    out = f(*(entered.enter(tape) for entered in inputs))
+    aux = None
+    if has_aux:
+        out, aux = _split_aux(name, out)
     leaves, structure = pytree.flatten(out)
     records = tape.finish()
     out_vars = [x.variable if isinstance(x, Tracer) and x.tracing is tape else None for x in leaves]

@@ -1,0 +1,1 @@
+"""How fast funcgrad is, beside autograd, JAX, torch and NumPy: ``python -m benchmarks`` (see README.md)."""

@@ -1,0 +1,1 @@
+"""Programs that use funcgrad; each runs by itself: `python examples/digits.py`."""

@@ -1,0 +1,159 @@
+"""NumPy's names, differentiable: `import funcgrad.numpy as fnp`.
+
+Each function is called as NumPy's function of the same name and gives what that gives. On traced values it is made of
+primitives, so it has derivatives of every order; and NumPy's own function of that name does the same with them.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import numpy
+from numpy import (
+    bool_,
+    can_cast,
+    complex64,
+    complex128,
+    complexfloating,
+    dtype,
+    e,
+    euler_gamma,
+    finfo,
+    float16,
+    float32,
+    float64,
+    floating,
+    generic,
+    iinfo,
+    inexact,
+    inf,
+    int8,
+    int16,
+    int32,
+    int64,
+    int_,
+    integer,
+    intp,
+    isscalar,
+    issubdtype,
+    nan,
+    ndarray,
+    newaxis,
+    number,
+    pi,
+    promote_types,
+    signedinteger,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+    unsignedinteger,
+)
+
+from funcgrad.numpy import (
+    _arithmetic,
+    _contraction,
+    _creation,
+    _cumulative,
+    _diagonal,
+    _dispatch,
+    _elementwise,
+    _indexing,
+    _joining,
+    _logic,
+    _nan,
+    _reductions,
+    _shape,
+    _sorting,
+    _statistics,
+    _transcendental,
+    _types,
+)
+
+# Which names a module gives is said there, in its `__all__`.
+from funcgrad.numpy._arithmetic import *  # noqa: F403
+from funcgrad.numpy._contraction import *  # noqa: F403
+from funcgrad.numpy._creation import *  # noqa: F403
+from funcgrad.numpy._cumulative import *  # noqa: F403
+from funcgrad.numpy._diagonal import *  # noqa: F403
+from funcgrad.numpy._elementwise import *  # noqa: F403
+from funcgrad.numpy._indexing import *  # noqa: F403
+from funcgrad.numpy._joining import *  # noqa: F403
+from funcgrad.numpy._logic import *  # noqa: F403
+from funcgrad.numpy._nan import *  # noqa: F403
+from funcgrad.numpy._reductions import *  # noqa: F403
+from funcgrad.numpy._shape import *  # noqa: F403
+from funcgrad.numpy._sorting import *  # noqa: F403
+from funcgrad.numpy._statistics import *  # noqa: F403
+from funcgrad.numpy._transcendental import *  # noqa: F403
+from funcgrad.numpy._types import *  # noqa: F403
+from funcgrad.ops.array import implements
+
+bool = bool_
+
+__all__ = [
+    "bool",
+    "bool_",
+    "can_cast",
+    "complex64",
+    "complex128",
+    "complexfloating",
+    "dtype",
+    "e",
+    "euler_gamma",
+    "finfo",
+    "float16",
+    "float32",
+    "float64",
+    "floating",
+    "generic",
+    "iinfo",
+    "inexact",
+    "inf",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "int_",
+    "integer",
+    "intp",
+    "isscalar",
+    "issubdtype",
+    "nan",
+    "ndarray",
+    "newaxis",
+    "number",
+    "pi",
+    "promote_types",
+    "signedinteger",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "unsignedinteger",
+]
+__all__ += _arithmetic.__all__
+__all__ += _contraction.__all__
+__all__ += _creation.__all__
+__all__ += _cumulative.__all__
+__all__ += _diagonal.__all__
+__all__ += _elementwise.__all__
+__all__ += _indexing.__all__
+__all__ += _logic.__all__
+__all__ += _nan.__all__
+__all__ += _reductions.__all__
+__all__ += _shape.__all__
+__all__ += _sorting.__all__
+__all__ += _statistics.__all__
+__all__ += _transcendental.__all__
+__all__ += _types.__all__
+
+
+def _this_module() -> ModuleType:
+    return sys.modules[__name__]
+
+
+_dispatch.register(_this_module(), numpy)
+_dispatch.register_methods()
+implements(numpy.ndarray.__array_namespace__)(_this_module)

@@ -1,0 +1,334 @@
+"""Comparisons, logic and tests, element by element: their derivative is zero wherever it exists."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from funcgrad.core.trace import Tracer
+from funcgrad.core.types import Array
+from funcgrad.numpy._creation import asarray
+from funcgrad.numpy._ufunc import applies, operand, refuse
+from funcgrad.ops import elementwise as ew
+from funcgrad.ops.flow import stop_gradient
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+__all__ = [
+    "allclose",
+    "array_equal",
+    "bitwise_and",
+    "bitwise_invert",
+    "bitwise_left_shift",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "equal",
+    "greater",
+    "greater_equal",
+    "invert",
+    "isclose",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "isneginf",
+    "isposinf",
+    "left_shift",
+    "less",
+    "less_equal",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "not_equal",
+    "right_shift",
+    "signbit",
+]
+
+
+@applies(ew.equal)
+def equal(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """`x1 == x2`, by element.
+
+    Example:
+        >>> fnp.equal([1, 2], 1)
+        array([ True, False])
+    """
+
+
+@applies(ew.not_equal)
+def not_equal(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """`x1 != x2`, by element.
+
+    Example:
+        >>> fnp.not_equal([1, 2], 1)
+        array([False,  True])
+    """
+
+
+@applies(ew.less)
+def less(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """`x1 < x2`, by element.
+
+    Example:
+        >>> fnp.less([1, 2], 2)
+        array([ True, False])
+    """
+
+
+@applies(ew.less_equal)
+def less_equal(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """`x1 <= x2`, by element.
+
+    Example:
+        >>> fnp.less_equal([1, 2], 1)
+        array([ True, False])
+    """
+
+
+@applies(ew.greater)
+def greater(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """`x1 > x2`, by element.
+
+    Example:
+        >>> fnp.greater([1, 2], 1)
+        array([False,  True])
+    """
+
+
+@applies(ew.greater_equal)
+def greater_equal(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """`x1 >= x2`, by element.
+
+    Example:
+        >>> fnp.greater_equal([1, 2], 2)
+        array([False,  True])
+    """
+
+
+@applies(ew.logical_and)
+def logical_and(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """Whether both are true, by element.
+
+    Example:
+        >>> fnp.logical_and([True, True], [True, False])
+        array([ True, False])
+    """
+
+
+@applies(ew.logical_or)
+def logical_or(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """Whether at least one is true, by element.
+
+    Example:
+        >>> fnp.logical_or([True, False], [False, False])
+        array([ True, False])
+    """
+
+
+@applies(ew.logical_xor)
+def logical_xor(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """Whether exactly one is true, by element.
+
+    Example:
+        >>> fnp.logical_xor([True, True], [True, False])
+        array([False,  True])
+    """
+
+
+@applies(ew.logical_not)
+def logical_not(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """Whether `x` is false, by element.
+
+    Example:
+        >>> fnp.logical_not([True, False])
+        array([False,  True])
+    """
+
+
+@applies(ew.bitwise_and)
+def bitwise_and(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """`x1 & x2`, by element.
+
+    Example:
+        >>> fnp.bitwise_and(6, 3)
+        np.int64(2)
+    """
+
+
+@applies(ew.bitwise_or)
+def bitwise_or(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """`x1 | x2`, by element.
+
+    Example:
+        >>> fnp.bitwise_or(6, 3)
+        np.int64(7)
+    """
+
+
+@applies(ew.bitwise_xor)
+def bitwise_xor(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """`x1 ^ x2`, by element.
+
+    Example:
+        >>> fnp.bitwise_xor(6, 3)
+        np.int64(5)
+    """
+
+
+@applies(ew.bitwise_not)
+def invert(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """`~x`, by element.
+
+    Example:
+        >>> fnp.invert(5)
+        np.int64(-6)
+    """
+
+
+@applies(ew.left_shift)
+def left_shift(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """`x1 << x2`, by element.
+
+    Example:
+        >>> fnp.left_shift(1, 4)
+        np.int64(16)
+    """
+
+
+@applies(ew.right_shift)
+def right_shift(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """`x1 >> x2`, by element.
+
+    Example:
+        >>> fnp.right_shift(16, 3)
+        np.int64(2)
+    """
+
+
+@applies(ew.isnan)
+def isnan(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """Whether `x` is NaN, by element.
+
+    Example:
+        >>> fnp.isnan([1.0, np.nan])
+        array([False,  True])
+    """
+
+
+@applies(ew.isinf)
+def isinf(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """Whether `x` is infinite, by element.
+
+    Example:
+        >>> fnp.isinf([1.0, -np.inf])
+        array([False,  True])
+    """
+
+
+@applies(ew.isfinite)
+def isfinite(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """Whether `x` is neither infinite nor NaN, by element.
+
+    Example:
+        >>> fnp.isfinite([1.0, np.inf])
+        array([ True, False])
+    """
+
+
+@applies(ew.signbit)
+def signbit(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+    """Whether the sign of `x` is set, by element; that of -0.0 is.
+
+    Example:
+        >>> fnp.signbit([1.0, -0.0])
+        array([False,  True])
+    """
+
+
+def isposinf(x: Array, /, out: None = None) -> Array:
+    """Whether `x` is infinity, by element.
+
+    Example:
+        >>> fnp.isposinf([1.0, np.inf, -np.inf])
+        array([False,  True, False])
+    """
+    refuse("isposinf", out)
+    return ew.equal(operand(x), np.inf)
+
+
+def isneginf(x: Array, /, out: None = None) -> Array:
+    """Whether `x` is negative infinity, by element.
+
+    Example:
+        >>> fnp.isneginf([1.0, np.inf, -np.inf])
+        array([False, False,  True])
+    """
+    refuse("isneginf", out)
+    return ew.equal(operand(x), -np.inf)
+
+
+def isclose(a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Array:
+    """Whether two numbers are close: `abs(a - b) <= atol + rtol * abs(b)`, by element.
+
+    Args:
+        a: One array.
+        b: The other, by which the difference is measured.
+        rtol: The relative tolerance.
+        atol: The absolute tolerance.
+        equal_nan: True if NaN is close to NaN.
+
+    Example:
+        >>> fnp.isclose(1.0, [1.0 + 1e-9, 1.1])
+        array([ True, False])
+    """
+    a, b = stop_gradient(operand(a)), stop_gradient(operand(b))
+    if not (isinstance(a, Tracer) or isinstance(b, Tracer)):
+        return np.isclose(a, b, rtol, atol, equal_nan)
+    near = ew.less_equal(ew.absolute(ew.subtract(a, b)), atol + rtol * ew.absolute(b))
+    close = (near & ew.isfinite(b)) | ew.equal(a, b)
+    return close | (ew.isnan(a) & ew.isnan(b)) if equal_nan else close
+
+
+def allclose(a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """Whether all elements are close: see `isclose`.
+
+    Args:
+        a: One array.
+        b: The other, by which the difference is measured.
+        rtol: The relative tolerance.
+        atol: The absolute tolerance.
+        equal_nan: True if NaN is close to NaN.
+
+    Example:
+        >>> fnp.allclose([1.0, 2.0], [1.0, 2.0 + 1e-9])
+        True
+    """
+    return bool(isclose(a, b, rtol, atol, equal_nan).all())
+
+
+def array_equal(a1: Array, a2: Array, equal_nan: bool = False) -> bool:
+    """Whether two arrays have the same shape and the same elements; with `equal_nan` NaN equals NaN.
+
+    Example:
+        >>> fnp.array_equal([1, 2], [1, 2])
+        True
+    """
+    a1, a2 = stop_gradient(asarray(a1)), stop_gradient(asarray(a2))
+    if a1.shape != a2.shape:
+        return False
+    same = ew.equal(a1, a2)
+    return bool((same | (ew.not_equal(a1, a1) & ew.not_equal(a2, a2)) if equal_nan else same).all())
+
+
+bitwise_invert = invert
+"""The same as `invert`."""
+bitwise_not = invert
+"""The same as `invert`."""
+bitwise_left_shift = left_shift
+"""The same as `left_shift`."""
+bitwise_right_shift = right_shift
+"""The same as `right_shift`."""

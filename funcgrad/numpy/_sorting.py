@@ -1,0 +1,191 @@
+"""Sorting, searching in sorted arrays, and the places and values of elements.
+
+What answers with places is piecewise constant, so its derivative is zero. How many places or values there are can
+depend on the elements: `nonzero`, `unique` and their like need the values, and refuse where only types are known.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.errors import TracedShapeError, UnsupportedError
+from funcgrad.core.trace import Tracer, concrete
+from funcgrad.core.types import Array, normalize_axis
+from funcgrad.numpy._arguments import operand, traced
+from funcgrad.numpy._creation import asarray
+from funcgrad.ops.broadcast import reshape
+from funcgrad.ops.index import getitem
+from funcgrad.ops.order import Argsort, SearchSorted, Sort
+
+__all__ = ["argsort", "argwhere", "flatnonzero", "nonzero", "searchsorted", "sort", "unique"]
+
+
+def sort(
+    a: Array, axis: int | None = -1, kind: str | None = None, order: None = None, *, stable: bool | None = None
+) -> Array:
+    """The elements in ascending order along an axis. Each passes its cotangent to the place it came from.
+
+    Equal elements keep their order in the gradient, whatever the algorithm.
+
+    Args:
+        a: The array.
+        axis: The axis; None for all elements.
+        kind: The algorithm, for plain arrays.
+        order: Not supported for traced values.
+        stable: True for a stable algorithm, for plain arrays.
+
+    Example:
+        >>> fg.grad(lambda x: fnp.sort(x) @ np.array([1.0, 2.0, 3.0]))(np.array([7.0, 5.0, 6.0]))
+        array([3., 1., 2.])
+    """
+    if not traced(a):
+        return np.sort(a, axis, kind, order, stable=stable)  # type: ignore[arg-type]  # NumPy checks `kind`
+    x, axis = _line(a, axis, "sort", order)
+    return Sort(axis)(x)
+
+
+def argsort(
+    a: Array, axis: int | None = -1, kind: str | None = None, order: None = None, *, stable: bool | None = None
+) -> Array:
+    """The places of the elements in ascending order along an axis. Its derivative is zero.
+
+    Args:
+        a: The array.
+        axis: The axis; None for all elements.
+        kind: The algorithm.
+        order: Not supported for traced values.
+        stable: True for a stable algorithm: equal elements keep their order.
+
+    Example:
+        >>> fnp.argsort(np.array([7.0, 5.0, 6.0]))
+        array([1, 2, 0])
+    """
+    if not traced(a):
+        return np.argsort(a, axis, kind, order, stable=stable)  # type: ignore[arg-type]  # NumPy checks `kind`
+    x, axis = _line(a, axis, "argsort", order)
+    return Argsort(axis, "stable" if stable else kind or "quicksort")(x)
+
+
+def _line(a: Array, axis: int | None, function: str, order: Any) -> tuple[Array, int]:
+    if order is not None:
+        raise UnsupportedError(
+            f"{function}(..., order={order!r}) sorts by the fields of a structured array, which cannot be traced",
+            f"{function}(x)",
+        )
+    x = operand(a)
+    if axis is None:
+        return reshape(x, (x.size,)), 0
+    return x, normalize_axis(axis, len(x.shape))
+
+
+def searchsorted(a: Array, v: Array, side: str = "left", sorter: Array | None = None) -> Array:
+    """The places at which the elements of `v` would keep a sorted vector sorted. Its derivative is zero.
+
+    Args:
+        a: A vector in ascending order.
+        v: The values to place.
+        side: "left" for the first such place, "right" for the last.
+        sorter: The order that sorts `a`, if it is not sorted.
+
+    Example:
+        >>> fnp.searchsorted(np.array([1.0, 2.0, 3.0]), np.array([0.5, 2.5]))
+        array([0, 2])
+    """
+    if not traced(a, v, sorter):
+        return np.searchsorted(a, v, side, sorter)  # type: ignore[call-overload]  # NumPy checks `side`
+    if side not in ("left", "right"):
+        raise ValueError(f"side must be 'left' or 'right', got {side!r}")
+    a = asarray(a)
+    return SearchSorted(side)(a if sorter is None else getitem(a, asarray(sorter)), asarray(v))
+
+
+def _values(a: Array, function: str, instead: str) -> Array:
+    """The plain array under the tracers, which must be known."""
+    x = operand(a)
+    value = concrete(x)
+    if value is None and isinstance(x, Tracer):
+        raise TracedShapeError(
+            f"how many elements {function}(x) returns depends on the values of x, and inside {x.tracing.name} only "
+            "their types are known",
+            instead,
+        )
+    return np.asarray(value)
+
+
+def nonzero(a: Array) -> tuple[Array, ...]:
+    """The places of the elements that are not zero, one index array for each axis. Their derivative is zero.
+
+    Raises:
+        TracedShapeError: Only the type of `a` is known, which does not say how many there are.
+
+    Example:
+        >>> fnp.nonzero(np.array([0.0, 3.0, 4.0]))
+        (array([1, 2]),)
+    """
+    return np.nonzero(_values(a, "nonzero", "where(x != 0, y, z) chooses by element without counting"))
+
+
+def flatnonzero(a: Array) -> Array:
+    """The places of the elements that are not zero, in row-major order. Their derivative is zero.
+
+    Raises:
+        TracedShapeError: Only the type of `a` is known, which does not say how many there are.
+
+    Example:
+        >>> fnp.flatnonzero(np.array([[0.0, 3.0], [4.0, 0.0]]))
+        array([1, 2])
+    """
+    return np.flatnonzero(_values(a, "flatnonzero", "where(x != 0, y, z) chooses by element without counting"))
+
+
+def argwhere(a: Array) -> Array:
+    """The places of the elements that are not zero, one in each row. Their derivative is zero.
+
+    Raises:
+        TracedShapeError: Only the type of `a` is known, which does not say how many there are.
+
+    Example:
+        >>> fnp.argwhere(np.array([[0.0, 3.0], [4.0, 0.0]]))
+        array([[0, 1],
+               [1, 0]])
+    """
+    return np.argwhere(_values(a, "argwhere", "where(x != 0, y, z) chooses by element without counting"))
+
+
+def unique(
+    ar: Array,
+    return_index: bool = False,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    axis: int | None = None,
+    **options: Any,
+) -> Any:
+    """The different elements, in ascending order. Each passes its cotangent to its first occurrence.
+
+    Args:
+        ar: The array.
+        return_index: True to return the places of the first occurrences, too.
+        return_inverse: True to return the places that rebuild `ar`, too.
+        return_counts: True to return how often each occurs, too.
+        axis: The axis along which slices are compared; by default elements are.
+        options: `equal_nan`, and what else this version of NumPy takes.
+
+    Raises:
+        TracedShapeError: Only the type of `ar` is known, which does not say how many there are.
+
+    Example:
+        >>> fg.grad(lambda x: fnp.unique(x) @ np.array([1.0, 10.0]))(np.array([5.0, 2.0, 5.0]))
+        array([10.,  1.,  0.])
+    """
+    if not traced(ar):
+        return np.unique(ar, return_index, return_inverse, return_counts, axis, **options)  # type: ignore[call-overload]  # they tell True from False
+    x = operand(ar)
+    known = _values(x, "unique", "sort(x) has as many elements as x")
+    _, first, *rest = np.unique(known, True, return_inverse, return_counts, axis, **options)  # type: ignore[call-overload]  # they tell True from False
+    line = reshape(x, (x.size,)) if axis is None else x
+    before = 0 if axis is None else normalize_axis(axis, len(x.shape))
+    y = getitem(line, (*(slice(None),) * before, first))
+    results = (y, *((first,) if return_index else ()), *rest)
+    return results if len(results) > 1 else y

@@ -1,0 +1,169 @@
+"""Sorting. To sort is to permute, so the pullback undoes the permutation.
+
+`Permute` moves the elements of each line along an axis; its pullback is the same with `inverse` turned over. Among
+equal elements the stable order decides which of them gets which part of the cotangent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import numpy as np
+
+from funcgrad.core.errors import ShapeError
+from funcgrad.core.kinds import Library
+from funcgrad.core.primitive import Cotangent, Masked, Wanted, masked_linear
+from funcgrad.core.types import Array, ArrayType, Shape, Typed
+from funcgrad.ops.broadcast import Sum, broadcast_to, reshape
+from funcgrad.ops.elementwise import convert
+
+
+def _check_axis(name: str, axis: int, x: Typed) -> None:
+    if not 0 <= axis < len(x.shape):
+        raise ShapeError(
+            f"{name} along axis {axis} of an array of shape {x.shape}, which has {len(x.shape)} axes",
+            "x.ravel() makes one axis of all elements",
+        )
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Sort(Library):
+    """The elements along `axis` in ascending order."""
+
+    name: ClassVar[str] = "sort"
+    axis: int
+
+    def out_type(self, x: Typed) -> ArrayType:
+        _check_axis(self.name, self.axis, x)
+        return ArrayType(x.shape, x.dtype)
+
+    def impl(self, x: Array) -> Array:
+        return np.sort(x, self.axis)
+
+    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+        return (True, False)
+
+    def vjp(self, wanted: Wanted, g: Array, y: None, x: Array) -> tuple[Array | None]:
+        if wanted[0] is None:
+            return (None,)
+        return (Permute(self.axis, inverse=True)(g, Argsort(self.axis, "stable")(x)),)
+
+    def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:
+        if wanted[0] is None:
+            return (None,)
+        order = Argsort(self.axis, "stable")(*xs)
+        unsort = Permute(self.axis, inverse=True)
+        return (Masked(unsort(g.value, order), unsort(g.mask, order)),)
+
+    def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
+        return Sort(self.axis + 1)(x)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Argsort(Library):
+    """The places that the elements along `axis` have in `x`, in ascending order of the elements."""
+
+    name: ClassVar[str] = "argsort"
+    constant = True
+    axis: int
+    kind: str = "quicksort"
+
+    def out_type(self, x: Typed) -> ArrayType:
+        _check_axis(self.name, self.axis, x)
+        return ArrayType(x.shape, np.dtype(np.intp))
+
+    def impl(self, x: Array) -> Array:
+        return np.argsort(x, self.axis, self.kind)  # type: ignore[arg-type]  # the stubs want a literal
+
+    def vjp(self, wanted: Wanted, g: Array, y: Array, x: Array) -> tuple[None]:
+        return (None,)
+
+    def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
+        return Argsort(self.axis + 1, self.kind)(x)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Permute(Library):
+    """y[i] = x[order[i]] along `axis`, or y[order[i]] = x[i] if `inverse`; each line of `order` is a permutation."""
+
+    name: ClassVar[str] = "permute"
+    axis: int
+    inverse: bool = False
+
+    def out_type(self, x: Typed, order: Typed) -> ArrayType:
+        _check_axis(self.name, self.axis, x)
+        if x.shape != order.shape:
+            raise ShapeError(
+                f"permute: an array of shape {x.shape} with an order of shape {order.shape}", "make the shapes equal"
+            )
+        return ArrayType(x.shape, x.dtype)
+
+    def impl(self, x: Array, order: Array) -> Array:
+        if x.shape != order.shape:
+            raise ValueError("shapes differ")
+        index = _grid(x.shape)
+        index[self.axis] = order
+        if not self.inverse:
+            return x[tuple(index)]
+        y = np.empty(x.shape, x.dtype)
+        y[tuple(index)] = x
+        return y
+
+    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+        return (False, True, False)
+
+    def vjp(self, wanted: Wanted, g: Array, y: None, x: None, order: Array) -> tuple[Array | None, None]:
+        return (Permute(self.axis, not self.inverse)(g, order) if wanted[0] else None, None)
+
+    def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:
+        return masked_linear(self, (wanted[0], None), g, y, xs)
+
+    def batch(self, batched: tuple[bool, ...], *xs: Array) -> Array:
+        n = next(x.shape[0] for x, b in zip(xs, batched, strict=True) if b)
+        stacked = (x if b else broadcast_to(x, (n, *x.shape)) for x, b in zip(xs, batched, strict=True))
+        return Permute(self.axis + 1, self.inverse)(*stacked)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SearchSorted(Library):
+    """For each element of `v` the number of elements of the sorted vector `a` before it.
+
+    With `side` "left" those smaller than it, with "right" the equal ones too.
+    """
+
+    name: ClassVar[str] = "searchsorted"
+    constant = True
+    side: str = "left"
+
+    def out_type(self, a: Typed, v: Typed) -> ArrayType:
+        if len(a.shape) != 1:
+            raise ShapeError(f"searchsorted looks in a sorted vector, but a has shape {a.shape}", "pass a.ravel()")
+        return ArrayType(v.shape, np.dtype(np.intp))
+
+    def impl(self, a: Array, v: Array) -> Array:
+        return np.searchsorted(a, v, self.side)  # type: ignore[call-overload]  # the stubs want a literal
+
+    def vjp(self, wanted: Wanted, g: Array, y: Array, a: Array, v: Array) -> tuple[None, None]:
+        return (None, None)
+
+    def batch(self, batched: tuple[bool, ...], a: Array, v: Array) -> Array:
+        if not batched[0]:
+            return self(a, v)
+        n, length = a.shape
+        v = v if batched[1] else broadcast_to(v, (n, *v.shape))
+        a = reshape(a, (n, *(1,) * (len(v.shape) - 1), length))
+        v = reshape(v, (*v.shape, 1))
+        # NaN sorts behind every number
+        before = a < v if self.side == "left" else a <= v
+        after = (v != v) & (a == a) if self.side == "left" else v != v
+        return convert(Sum((len(v.shape) - 1,))(before | after), np.dtype(np.intp))
+
+
+def _grid(shape: Shape) -> list[Array]:
+    """Positions along each axis, so that indexing with all of them gives the array itself."""
+    return [np.arange(n).reshape((n, *(1,) * (len(shape) - i - 1))) for i, n in enumerate(shape)]

@@ -1,0 +1,64 @@
+"""Smooth functions whose formula has a hole: derivatives of any order are exact there, too."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import numpy as np
+
+from funcgrad.core.kinds import Elementwise
+from funcgrad.core.primitive import Masked, Wanted
+from funcgrad.core.types import Array, ArrayType, Typed
+from funcgrad.ops.elementwise import select
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Sinc(Elementwise):
+    """s_n(πx), where s_n(z) = j_n(z) / zⁿ with the spherical Bessel function j_n: for n = 0 it is sin(πx) / (πx).
+
+    The family is closed under differentiation, without a division: s_n'(z) = −z s_{n+1}(z)
+    (Abramowitz and Stegun, Handbook of Mathematical Functions, 10.1.24).
+    """
+
+    name: ClassVar[str] = "sinc"
+    n: int = 0
+
+    def out_type(self, x: Typed) -> ArrayType:
+        return ArrayType(x.shape, x.dtype)
+
+    def impl(self, x: Array) -> Array:
+        if self.n == 0:
+            return np.sinc(x)
+        from scipy.special import spherical_jn  # heavy: imported when first needed
+
+        z = np.pi * np.asarray(x)
+        small = abs(z) < 0.5
+        far = np.where(small, 1, z)
+        near = np.where(small, z, 0)
+        y = np.where(small, self._series(near), spherical_jn(self.n, far) / far**self.n)
+        return y.astype(z.dtype)[()]
+
+    def _series(self, z: Array) -> Array:
+        """The first terms of the power series of s_n, which suffice for |z| < ½."""
+        term = np.ones_like(z) / math.prod(range(1, 2 * self.n + 2, 2))
+        total = term
+        for k in range(1, 8):
+            term = term * (z * z) / (-2 * k * (2 * self.n + 2 * k + 1))
+            total = total + term
+        return total
+
+    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+        return (True, False)
+
+    def vjp(self, wanted: Wanted, g: Array, y: None, x: Array) -> tuple[Array | None]:
+        return (None if wanted[0] is None else g * (-(math.pi**2) * (x * Sinc(self.n + 1)(x))),)
+
+    def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Masked | None]:
+        (ct,) = self.vjp(wanted, g.value, y, *xs)
+        return (None if ct is None else Masked(select(g.mask, ct, np.zeros((), ct.dtype)), g.mask),)
+
+    def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
+        return self(x)

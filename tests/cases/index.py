@@ -1,0 +1,76 @@
+"""Reading and writing at an index, in every form that NumPy knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from funcgrad.ops.index import GetItem, IndexAdd, parse
+from funcgrad.ops.scatter import Scatter
+from tests.cases.base import Case, normal
+
+Index = tuple[Any, ...]
+
+
+@st.composite
+def basic_entries(draw: st.DrawFn, n: int) -> Any:
+    """An int or a slice for an axis of length n."""
+    part = st.none() | st.integers(-n - 1, n + 1)
+    spans = st.builds(slice, part, part, st.sampled_from([None, 1, 2, -1, -2]))
+    return draw(spans | st.integers(-n, n - 1) if n else spans)
+
+
+@st.composite
+def indices(draw: st.DrawFn) -> tuple[tuple[int, ...], Index]:
+    """A shape, and an index for it: basic, with integer arrays, or with a boolean mask."""
+    shape = draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=3))
+    kind = draw(st.sampled_from(["basic", "arrays", "mask"]))
+    if kind == "mask":
+        ndim = draw(st.integers(1, len(shape)))
+        mask = draw(hnp.arrays(bool, shape[:ndim]))
+        return shape, (mask, *(draw(basic_entries(n)) for n in shape[ndim:]))
+    used = draw(st.integers(0, len(shape)))
+    items: list[Any] = [draw(basic_entries(n)) for n in shape[:used]]
+    if kind == "arrays" and used:
+        common = draw(hnp.array_shapes(min_dims=0, max_dims=2, min_side=1, max_side=2))
+        places = draw(st.lists(st.integers(0, used - 1), min_size=1, unique=True))
+        for i in places:
+            items[i] = draw(hnp.arrays(np.int64, common, elements=st.integers(-shape[i], shape[i] - 1)))
+    for _ in range(draw(st.integers(0, 1))):
+        items.insert(draw(st.integers(0, len(items))), None)
+    return shape, tuple(items)
+
+
+@st.composite
+def reads(draw: st.DrawFn) -> Case:
+    shape, index = draw(indices())
+    entries, arrays, selects = parse(shape, index)
+    return Case(GetItem(entries, selects), (draw(normal(shape)), *arrays))
+
+
+@st.composite
+def sums(draw: st.DrawFn) -> Case:
+    shape, index = draw(indices())
+    operands: list[Any] = []
+    entries, arrays, _ = parse(shape, index)
+    repeats = draw(st.integers(1, 2))
+    for _ in range(repeats):
+        operands += [*arrays, draw(normal(np.zeros(shape)[index].shape))]
+    return Case(IndexAdd(shape, (entries,) * repeats, (len(arrays),) * repeats), tuple(operands))
+
+
+@st.composite
+def writes(draw: st.DrawFn) -> Case:
+    shape, index = draw(indices())
+    entries, arrays, _ = parse(shape, index)
+    mode = draw(st.sampled_from(["set", "add", "min", "max", "multiply"]))
+    places = np.arange(np.prod(shape)).reshape(shape)[index]
+    if mode == "multiply" and np.unique(places).size < places.size:
+        mode = "add"
+    return Case(Scatter(mode, entries), (draw(normal(shape)), draw(normal(places.shape, stream=1)), *arrays))
+
+
+CASES = {"getitem": reads(), "index_add": sums(), "scatter": writes()}
