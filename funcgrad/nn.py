@@ -71,6 +71,8 @@ __all__ = [
 
 Axis = int | tuple[int, ...] | None
 
+_GELU_SCALE = 2 * math.sqrt(2 / math.pi)
+
 
 # Making a primitive costs about as much as applying it to a small array.
 @functools.cache
@@ -170,7 +172,8 @@ def gelu(x: Array, approximate: bool = True) -> Array:
     """
     x = _inexact(x)
     if approximate:
-        return x * (0.5 * (1 + tanh(math.sqrt(2 / math.pi) * (x * (1 + 0.044715 * (x * x))))))
+        # (1 + tanh(u)) / 2 is sigmoid(2u)
+        return x * _sigmoid(x * (_GELU_SCALE + _GELU_SCALE * 0.044715 * (x * x)))
     return x * (0.5 * erfc(-math.sqrt(0.5) * x))
 
 

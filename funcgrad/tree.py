@@ -1,9 +1,9 @@
 """Pytrees: arrays in nested containers, on optree.
 
 Containers are tuples, lists, dicts, `OrderedDict`, `defaultdict`, `deque`, namedtuples and dataclasses; `None` is an
-empty container; everything else is a leaf. Dicts come back with their keys sorted, or in insertion order where the
-keys do not compare. Dataclasses need no registration: their fields are the children, except those with
-`field(metadata={"static": True})`, which belong to the structure.
+empty container; everything else is a leaf. The leaves of a dict come in the order of its sorted keys (where keys do not
+compare, by the name of their type first), and the dict comes back in its own order. Dataclasses need no registration:
+their fields are the children, except those with `field(metadata={"static": True})`, which belong to the structure.
 
 Source: the pytree design of JAX, https://docs.jax.dev/en/latest/pytrees.html; optree implements it in C++.
 """
@@ -13,9 +13,12 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+import numpy as np
 import optree
+
+from funcgrad.core.errors import ShapeError, TreeError
 
 __all__ = [
     "all",
@@ -24,6 +27,7 @@ __all__ = [
     "leaves",
     "map",
     "map_with_path",
+    "ravel_pytree",
     "reduce",
     "register_node",
     "structure",
@@ -49,7 +53,7 @@ def flatten(tree: Tree) -> tuple[list[Any], Structure]:
         The leaves, and a structure for `unflatten`.
 
     Raises:
-        TypeError: A leaf is a set or a generator, which have no order to rely on.
+        TreeError: A leaf is a set or an iterator, which are containers without an order or without a length.
 
     Example:
         >>> from funcgrad import tree
@@ -57,18 +61,18 @@ def flatten(tree: Tree) -> tuple[list[Any], Structure]:
         >>> leaves
         [2.0, 1.0]
         >>> tree.unflatten(structure, leaves)
-        {'b': [2.0, None], 'w': 1.0}
+        {'w': 1.0, 'b': [2.0, None]}
     """
     found, spec = optree.tree_flatten(tree, namespace=_NAMESPACE)
-    if _settle(found):
+    if _settle(found, spec):
         return flatten(tree)
     return found, spec
 
 
-def _settle(found: Iterable[Any]) -> bool:
+def _settle(found: Iterable[Any], spec: Structure) -> bool:
     """Register dataclasses that were taken for leaves (True: flatten once more) and refuse what cannot be a leaf."""
     fresh = False
-    for leaf in found:
+    for i, leaf in enumerate(found):
         cls = type(leaf)
         if cls is float or hasattr(leaf, "dtype"):
             continue
@@ -76,9 +80,10 @@ def _settle(found: Iterable[Any]) -> bool:
             _register_dataclass(cls)
             fresh = True
         elif isinstance(leaf, set | frozenset) or hasattr(leaf, "__next__"):
-            raise TypeError(
-                f"a {cls.__name__} cannot be part of a pytree: its elements have no fixed order\n"
-                "  Fix: pass a list or a tuple: sorted(values)"
+            path = paths(spec)[i]
+            raise TreeError(
+                f"a {cls.__name__} cannot be part of a pytree" + (f", but there is one at {path}" if path else ""),
+                "pass a list or a tuple: sorted(values), list(values)",
             )
     return fresh
 
@@ -101,7 +106,7 @@ def _register_dataclass(cls: type) -> None:
     with _register_lock:
         try:
             optree.register_pytree_node(
-                cls, split, join, path_entry_type=optree.DataclassEntry, namespace=_NAMESPACE
+                cls, split, cast(Any, join), path_entry_type=optree.DataclassEntry, namespace=_NAMESPACE
             )
         except ValueError:
             return  # another thread was first
@@ -134,7 +139,7 @@ def register_node(
         children, data = flatten(node)
         return tuple(children), data
 
-    optree.register_pytree_node(cls, split, unflatten, namespace=_NAMESPACE)
+    optree.register_pytree_node(cast(Any, cls), split, cast(Any, unflatten), namespace=_NAMESPACE)
 
 
 def unflatten(structure: Structure, leaves: Iterable[Any]) -> Tree:
@@ -145,6 +150,12 @@ def unflatten(structure: Structure, leaves: Iterable[Any]) -> Tree:
         >>> tree.unflatten(tree.structure((0, [0])), [1, 2])
         (1, [2])
     """
+    leaves = leaves if isinstance(leaves, list) else list(leaves)
+    if len(leaves) != structure.num_leaves:
+        raise TreeError(
+            f"tree.unflatten: the structure has {structure.num_leaves} leaves, but {len(leaves)} were given",
+            "pass one leaf for each leaf of the tree that the structure was taken from",
+        )
     return optree.tree_unflatten(structure, leaves)
 
 
@@ -182,12 +193,12 @@ def map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
         A tree like `tree`.
 
     Raises:
-        ValueError: The structures differ; the message names the first place where they do.
+        TreeError: The structures differ; the message names the first place where they do.
 
     Example:
         >>> from funcgrad import tree
         >>> tree.map(lambda w, g: w - 0.5 * g, {"w": 1.0, "b": 0.0}, {"w": 2.0, "b": 4.0})
-        {'b': -2.0, 'w': 0.0}
+        {'w': 0.0, 'b': -2.0}
     """
     first, spec = flatten(tree)
     columns = [first]
@@ -196,9 +207,9 @@ def map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
         try:
             columns.append(spec.flatten_up_to(other))
         except ValueError:
-            raise ValueError(
-                f"tree.map: the trees differ: {difference(tree, other)} (argument {number + 1})\n"
-                "  Fix: pass trees of one structure; tree.structure(t) shows it"
+            raise TreeError(
+                f"tree.map: tree {number + 1} differs from the first {difference(tree, other)}",
+                "pass trees of one structure; tree.structure(t) shows it",
             ) from None
     return optree.tree_unflatten(spec, [f(*args) for args in zip(*columns, strict=True)])
 
@@ -254,7 +265,13 @@ def transpose(outer: Structure, inner: Structure, tree: Tree) -> Tree:
         >>> tree.transpose(tree.structure([0, 0]), tree.structure({"a": 0}), [{"a": 1}, {"a": 2}])
         {'a': [1, 2]}
     """
-    rows = [inner.flatten_up_to(subtree) for subtree in outer.flatten_up_to(tree)]
+    try:
+        rows = [inner.flatten_up_to(subtree) for subtree in outer.flatten_up_to(tree)]
+    except ValueError:
+        raise TreeError(
+            f"tree.transpose: the tree is not an outer tree of inner trees: {structure(tree)}",
+            "tree.transpose(structure([0, 0]), structure({'a': 0}), [{'a': 1}, {'a': 2}])",
+        ) from None
     return unflatten(inner, [unflatten(outer, column) for column in zip(*rows, strict=True)])
 
 
@@ -282,6 +299,51 @@ def map_with_path(f: Callable[[str, Any], Any], tree: Tree) -> Tree:
     return unflatten(spec, [f(path, leaf) for path, leaf in found])
 
 
+def ravel_pytree(tree: Tree) -> tuple[Any, Callable[[Any], Tree]]:
+    """All leaves in one vector, and the way back: for optimizers that want a vector, such as `scipy.optimize`.
+
+    Args:
+        tree: Any pytree of arrays and numbers.
+
+    Returns:
+        The vector, of the common dtype of the leaves, and the function that makes a tree like `tree` of such a vector.
+        Both are differentiable.
+
+    Raises:
+        TreeError: A leaf is neither an array nor a number.
+
+    Example:
+        >>> from funcgrad import tree
+        >>> vector, unravel = tree.ravel_pytree({"w": [1.0, 2.0], "b": 3.0})
+        >>> vector
+        array([3., 1., 2.])
+        >>> unravel(2 * vector)
+        {'w': [array(2.), array(4.)], 'b': array(6.)}
+    """
+    found, spec = flatten(tree)
+    arrays = [x if hasattr(x, "dtype") else np.asarray(x) for x in found]
+    for x, path in zip(arrays, paths(spec), strict=True):
+        if x.dtype.kind in "OSUMm":
+            raise TreeError(f"ravel_pytree: the leaf {path or 'at the root'} is {x!r}, not a number", "leave it out")
+    cuts = np.cumsum([x.size for x in arrays])
+    vector = np.concatenate([x.reshape(-1) for x in arrays]) if arrays else np.zeros(0)
+    kinds = [(x.shape, x.dtype) for x in arrays]
+
+    def unravel(vector: Any) -> Tree:
+        if vector.shape != (sum(x.size for x in arrays),):
+            raise ShapeError(
+                f"unravel takes a vector of {sum(x.size for x in arrays)} numbers, got shape {vector.shape}",
+                "ravel_pytree(t)[0] of a tree with the same shapes",
+            )
+        parts = []
+        for part, (shape, dtype) in zip(np.split(vector, cuts[:-1]), kinds, strict=False):
+            real = part.real if part.dtype.kind == "c" != dtype.kind else part
+            parts.append(real.reshape(shape).astype(dtype))
+        return unflatten(spec, parts)
+
+    return vector, unravel
+
+
 def paths(spec: Structure) -> list[str]:
     """The path of each leaf, as Python would index it: `['layers'][0].weight`; empty for a lone leaf."""
     return [accessor.codify("") for accessor in spec.accessors()]
@@ -294,18 +356,28 @@ def difference(expected: Tree, got: Tree, where: str = "") -> str:
         return f"at {place}: {_kind(expected)} vs {_kind(got)}"
     if isinstance(expected, dict):
         if expected.keys() != got.keys():
-            return f"at {place}: keys {set(expected)} vs {set(got)}"
+            return f"at {place}: keys {_keys(expected)} vs {_keys(got)}"
         pairs = [(f"{where}[{key!r}]", expected[key], got[key]) for key in expected]
+    elif dataclasses.is_dataclass(expected):
+        names = [f.name for f in dataclasses.fields(expected) if f.init and not f.metadata.get("static")]
+        pairs = [(f"{where}.{name}", getattr(expected, name), getattr(got, name)) for name in names]
     elif isinstance(expected, tuple | list):
         if len(expected) != len(got):
             return f"at {place}: {len(expected)} elements vs {len(got)}"
-        pairs = [(f"{where}[{i}]", a, b) for i, (a, b) in enumerate(zip(expected, got, strict=True))]
+        places = [f".{name}" for name in getattr(expected, "_fields", ())] or [f"[{i}]" for i in range(len(expected))]
+        pairs = [(where + place, a, b) for place, a, b in zip(places, expected, got, strict=True)]
     else:
         pairs = []
     for path, a, b in pairs:
-        if structure(a) != structure(b):
+        try:
+            structure(a).flatten_up_to(b)
+        except ValueError:
             return difference(a, b, path)
     return f"at {place}: {structure(expected)} vs {structure(got)}"
+
+
+def _keys(tree: dict[Any, Any]) -> str:
+    return f"{{{', '.join([repr(key) for key in tree])}}}"
 
 
 def _kind(node: Any) -> str:

@@ -37,6 +37,7 @@ def agrees(f: Callable[..., Any], reference: Callable[..., Any], *xs: Any) -> No
     y, expected = traced(f, *xs), reference(*xs)
     assert np.shape(y) == np.shape(expected)
     assert y.dtype == expected.dtype
+    assert fg.eval_shape(f, *xs) == fg.ShapeDtypeStruct(expected.shape, expected.dtype)
     np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
     check_grads(f, xs, order=2)
 
@@ -52,6 +53,13 @@ def test_a_contraction_is_an_einstein_sum_for_any_layout_of_its_operands(spec: s
         x = normal(*(2 * lengths[c] for c in term))[tuple(slice(None, None, 2) for _ in term)]
         xs.append(data.draw(st.sampled_from([x, x.copy("C"), x.copy("F")])))
     np.testing.assert_allclose(primitive(*xs), np.einsum(spec, *xs), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("spec", ["abij,jk->abik", "abij,cjk->abcik", "jabi,jk->abik", "abi,ci->abc", "jk,abij->kabi"])
+def test_a_large_stack_is_folded_into_one_matrix(spec: str) -> None:
+    lengths = {"a": 9, "b": 7, "c": 2, "i": 2, "j": 3, "k": 2}
+    x1, x2 = (normal(*(lengths[c] for c in term)) for term in contraction(spec).terms[:2])
+    np.testing.assert_allclose(contraction(spec)(x1, x2), np.einsum(spec, x1, x2), rtol=1e-12, atol=1e-12)
 
 
 def test_the_pullback_of_a_matrix_product_is_two_matrix_products() -> None:
@@ -385,6 +393,18 @@ def test_on_plain_arguments_the_result_is_exactly_numpys(name: str, args: tuple[
     assert type(y) is type(expected)
     assert y.dtype == expected.dtype
     np.testing.assert_array_equal(y, expected)
+
+
+def test_numpys_own_functions_are_differentiated() -> None:
+    a, b = normal(3, 3), normal(3)
+    for name in ("dot", "matmul", "inner", "outer", "vecdot", "kron", "matvec"):
+        if hasattr(np, name):
+            agrees(getattr(np, name), getattr(np, name), a, b)
+    agrees(
+        lambda a: np.einsum("ij,ij->i", a, np.tril(a)) + np.diag(a) + np.trace(a),
+        lambda a: (a * np.tril(a)).sum(1) + np.diag(a) + np.trace(a),
+        a,
+    )
 
 
 def test_lists_with_traced_values_are_stacked() -> None:

@@ -39,6 +39,7 @@ def agrees(f: Callable[..., Any], reference: Callable[..., Any], *xs: Any, order
     y, expected = fg.vjp(f, *xs)[0], reference(*xs)
     assert np.shape(y) == np.shape(expected)
     assert y.dtype == expected.dtype
+    assert fg.eval_shape(f, *xs) == fg.ShapeDtypeStruct(expected.shape, expected.dtype)
     np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
     check_grads(f, xs, order=order)
 
@@ -161,6 +162,7 @@ def adjugate(a: np.ndarray) -> np.ndarray:
         np.zeros((2, 2)),
         np.zeros((3, 3)),
         np.diag([1e-200, 1.0, 2.0]),
+        np.diag([1e-320, 1.0, 2.0]),
         np.diag([1.0, 1e-9, 1e-12]),
         np.eye(3) * 1e5,
     ],
@@ -215,6 +217,9 @@ def test_the_gradient_of_slogdet_is_infinite_at_a_singular_matrix() -> None:
     np.testing.assert_array_equal(fg.grad(logdet)(SINGULAR), np.array([[1, -1], [-1, 1]]) * np.inf)
     g = fg.grad(lambda a: logdet(a)[1])(np.stack([SINGULAR, np.eye(2)]))
     np.testing.assert_array_equal(g[1], np.eye(2))
+    single = fg.grad(logdet)(SINGULAR.astype(np.float32))
+    assert single.dtype == np.float32
+    np.testing.assert_array_equal(single, fg.grad(logdet)(SINGULAR))
 
 
 # ── Cholesky

@@ -153,6 +153,12 @@ class InternalError(FuncgradError, AssertionError):
     code = "FG099"
 
 
+def shown(x: object) -> str:
+    """A value as messages show it: without an address in memory, and on one line."""
+    text = repr(x)
+    return text if len(text) < 80 and "\n" not in text and " at 0x" not in text else f"of type {type(x).__name__}"
+
+
 class SourceLine:
     """A line of user code: file, line number, function, and its text when it is asked for."""
 
@@ -196,4 +202,4 @@ def user_line() -> SourceLine | None:
 
 def _is_internal(frame: FrameType) -> bool:
     package = frame.f_globals.get("__name__", "").partition(".")[0]
-    return package in ("numpy", "optree", "contextlib", "functools") or frame.f_code.co_filename.startswith(_PACKAGE)
+    return package in ("numpy", "scipy", "optree", "contextlib", "functools") or frame.f_code.co_filename.startswith(_PACKAGE)

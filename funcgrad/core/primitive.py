@@ -44,7 +44,8 @@ class Primitive(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # dataclass(slots=True) makes the class a second time; the second one is the one that counts
-        _registry[:] = [known for known in _registry if known.__qualname__ != cls.__qualname__]
+        name = (cls.__module__, cls.__qualname__)
+        _registry[:] = [known for known in _registry if (known.__module__, known.__qualname__) != name]
         _registry.append(cls)
 
     def __call__(self, *args: Array) -> Any:
@@ -58,8 +59,8 @@ class Primitive(ABC):
             self.explain(error, args)
 
     @abstractmethod
-    def out_type(self, *xs: Typed) -> Any:
-        """The type of the result (a tuple of types if `multiple`); raises the user's error, with the values."""
+    def out_type(self, *xs: Any) -> Any:
+        """The type of the result (a tuple of types if `multiple`) for these types (`Typed`); raises the user's error."""
 
     @abstractmethod
     def impl(self, *xs: Array) -> Any:
@@ -111,7 +112,9 @@ class Primitive(ABC):
 
     def show(self) -> str:
         """How a jaxpr prints it: the name, with the parameters in brackets."""
-        parameters = "" if not is_dataclass(self) else ", ".join(f"{f.name}={getattr(self, f.name)}" for f in fields(self))
+        this: Any = self
+        described = fields(this) if is_dataclass(this) else ()
+        parameters = ", ".join(f"{f.name}={getattr(self, f.name)}" for f in described if f.repr)
         return f"{self.name}[{parameters}]" if parameters else self.name
 
 
@@ -143,8 +146,8 @@ class LazyCotangent(Structured):
 
     __slots__ = ()
 
-    def plus(self, other: LazyCotangent) -> LazyCotangent | None:
-        """The sum with another lazy cotangent, if it can stay lazy."""
+    def plus(self, other: Cotangent) -> LazyCotangent | None:
+        """The sum with another cotangent, if it can stay lazy."""
         return None
 
 
@@ -180,8 +183,8 @@ class Masked(Structured):
 Cotangent: TypeAlias = Array | Structured
 
 
-def plain(g: Cotangent | None) -> Array | None:
-    """The cotangent as an array alone, without the mask of its structural zeros."""
+def plain(g: Cotangent | None) -> Array:
+    """The cotangent as an array alone, without the mask of its structural zeros; None stays None."""
     if isinstance(g, Structured):
         g = g.dense()
         return g.value if isinstance(g, Masked) else g

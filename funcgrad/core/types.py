@@ -111,7 +111,7 @@ def promotable(t: Typed) -> Any:
 
 def promote(*types: Typed) -> DType:
     """The dtype that NumPy 2 gives to an operation on these types (NEP 50)."""
-    return cast(DType, np.result_type(*(_WEAK_STANDIN[t.dtype.kind](0) if t.weak else t.dtype for t in types)))
+    return np.result_type(*(_WEAK_STANDIN[t.dtype.kind](0) if t.weak else t.dtype for t in types))
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape:

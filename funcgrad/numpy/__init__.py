@@ -69,6 +69,7 @@ from funcgrad.numpy import (
     _statistics,
     _transcendental,
     _types,
+    linalg,
 )
 
 # Which names a module gives is said there, in its `__all__`.
@@ -120,6 +121,7 @@ __all__ = [
     "intp",
     "isscalar",
     "issubdtype",
+    "linalg",
     "nan",
     "ndarray",
     "newaxis",
@@ -140,6 +142,7 @@ __all__ += _cumulative.__all__
 __all__ += _diagonal.__all__
 __all__ += _elementwise.__all__
 __all__ += _indexing.__all__
+__all__ += _joining.__all__
 __all__ += _logic.__all__
 __all__ += _nan.__all__
 __all__ += _reductions.__all__
@@ -155,5 +158,6 @@ def _this_module() -> ModuleType:
 
 
 _dispatch.register(_this_module(), numpy)
+_dispatch.register(linalg, numpy.linalg)
 _dispatch.register_methods()
 implements(numpy.ndarray.__array_namespace__)(_this_module)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from funcgrad.core.trace import Tracer
-from funcgrad.core.types import Array, promotable, type_of
-from funcgrad.numpy._ufunc import applies, operand, operands, refuse
+from funcgrad.core.types import Array
+from funcgrad.numpy._ufunc import applies, in_loop, operand, operands, refuse
 from funcgrad.ops import elementwise as ew
 
 if TYPE_CHECKING:
@@ -150,8 +150,7 @@ def float_power(x1: Array, x2: Array, /, out: None = None) -> Array:
     x1, x2 = operands(x1, x2)
     if not (isinstance(x1, Tracer) or isinstance(x2, Tracer)):
         return np.float_power(x1, x2)
-    dtype = np.result_type(np.float64, *(promotable(type_of(x)) for x in (x1, x2)))
-    return ew.power(ew.convert(x1, dtype), ew.convert(x2, dtype))
+    return ew.power(*in_loop(np.float_power, (x1, x2)))
 
 
 @applies(ew.negative)

@@ -17,7 +17,7 @@ from funcgrad.numpy._arguments import no_out, traced
 from funcgrad.numpy._creation import asarray
 from funcgrad.ops import contract
 from funcgrad.ops import einsum as einstein
-from funcgrad.ops.array import implements
+from funcgrad.ops.array import TracedArray
 from funcgrad.ops.broadcast import reshape
 from funcgrad.ops.elementwise import conjugate, is_complex, multiply
 from funcgrad.ops.shape import move_axis
@@ -42,7 +42,6 @@ __all__ = [
 Axes = int | tuple[int | Sequence[int], int | Sequence[int]]
 
 
-@implements(np.matmul)
 def matmul(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The matrix product `x1 @ x2` of the last two axes; the axes before them broadcast.
 
@@ -64,10 +63,11 @@ def matmul(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None
     no_out("matmul", out)
     if not traced(x1, x2):
         return np.matmul(x1, x2) if dtype is None else np.matmul(x1, x2, dtype=dtype)
-    return contract.matmul(asarray(x1, dtype), asarray(x2, dtype))
+    if dtype is not None:
+        x1, x2 = asarray(x1, dtype), asarray(x2, dtype)
+    return contract.matmul(_array(x1), _array(x2))
 
 
-@implements(np.dot)
 def dot(a: Array, b: Array, out: None = None) -> Array:
     """The products of the last axis of `a` with the last but one of `b`, summed; a plain product for a scalar.
 
@@ -86,10 +86,9 @@ def dot(a: Array, b: Array, out: None = None) -> Array:
     no_out("dot", out)
     if not traced(a, b):
         return np.dot(a, b)
-    return contract.dot(asarray(a), asarray(b))
+    return contract.dot(_array(a), _array(b))
 
 
-@implements(np.inner)
 def inner(a: Array, b: Array, /) -> Array:
     """The products of the last axes of `a` and `b`, summed; a plain product for a scalar.
 
@@ -102,13 +101,12 @@ def inner(a: Array, b: Array, /) -> Array:
     """
     if not traced(a, b):
         return np.inner(a, b)
-    a, b = asarray(a), asarray(b)
+    a, b = _array(a), _array(b)
     if not (a.shape and b.shape):
         return multiply(a, b)
     return _summed("inner", a, b, (a.ndim - 1,), (b.ndim - 1,))
 
 
-@implements(np.outer)
 def outer(a: Array, b: Array, out: None = None) -> Array:
     """The matrix of all products of an element of `a` with one of `b`, both flattened.
 
@@ -122,7 +120,6 @@ def outer(a: Array, b: Array, out: None = None) -> Array:
     return contract.tensordot(_flat(a), _flat(b), (), ())
 
 
-@implements(np.vdot)
 def vdot(a: Array, b: Array, /) -> Array:
     """The sum of conj(a) · b over all elements.
 
@@ -138,7 +135,6 @@ def vdot(a: Array, b: Array, /) -> Array:
     return _summed("vdot", _conjugated(_flat(a)), _flat(b), (0,), (0,))
 
 
-@implements(np.vecdot)
 def vecdot(x1: Array, x2: Array, /, out: None = None, *, axis: int = -1, dtype: DTypeLike | None = None) -> Array:
     """The sum of conj(x1) · x2 over `axis`; the other axes broadcast.
 
@@ -177,12 +173,6 @@ def vecmat(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None
     return einstein.einsum("...i,...ij->...j", [_conjugated(asarray(x1, dtype)), asarray(x2, dtype)])
 
 
-if hasattr(np, "matvec"):  # from NumPy 2.2 on
-    implements(np.matvec)(matvec)
-    implements(np.vecmat)(vecmat)
-
-
-@implements(np.tensordot)
 def tensordot(a: Array, b: Array, axes: Axes = 2) -> Array:
     """The products of `a` and `b`, summed over pairs of axes.
 
@@ -218,7 +208,6 @@ def tensordot(a: Array, b: Array, axes: Axes = 2) -> Array:
     return _summed("tensordot", a, b, axes1, axes2)
 
 
-@implements(np.einsum)
 def einsum(
     *operands: Any,
     out: None = None,
@@ -252,10 +241,9 @@ def einsum(
         options: dict[str, Any] = {"dtype": dtype, "order": order, "casting": casting, "optimize": optimize}
         return np.einsum(*operands, **options)
     spec, arrays = (operands[0], operands[1:]) if isinstance(operands[0], str) else _spelled_out(operands)
-    return einstein.einsum(spec, [asarray(x, dtype) for x in arrays])
+    return einstein.einsum(spec, [_array(x) if dtype is None else asarray(x, dtype) for x in arrays])
 
 
-@implements(np.kron)
 def kron(a: Array, b: Array) -> Array:
     """The Kronecker product: `b`, multiplied by each element of `a`, as blocks of one array.
 
@@ -270,6 +258,14 @@ def kron(a: Array, b: Array) -> Array:
     shape1, shape2 = ((1,) * (ndim - x.ndim) + x.shape for x in (a, b))
     blocks = reshape(a, tuple(n for m in shape1 for n in (m, 1))) * reshape(b, tuple(n for m in shape2 for n in (1, m)))
     return reshape(blocks, tuple(m * n for m, n in zip(shape1, shape2, strict=True)))
+
+
+def _array(x: Array) -> Array:
+    """`asarray`, which has nothing to do for most."""
+    return x if x.__class__ in _ARRAYS and x.shape else asarray(x)
+
+
+_ARRAYS: frozenset[Any] = frozenset({np.ndarray, TracedArray})
 
 
 def _flat(a: Array) -> Array:

@@ -199,7 +199,7 @@ def zeros_like(
         >>> fnp.zeros_like(np.array([1, 2]))
         array([0, 0])
     """
-    return np.zeros(*_like(a, dtype, shape)) if isinstance(a, Tracer) else np.zeros_like(a, dtype, order, shape=shape)
+    return np.zeros(*_like(a, dtype, shape)) if _traced(a) else np.zeros_like(a, dtype, order, shape=shape)
 
 
 def ones_like(a: Array, dtype: DTypeLike | None = None, order: Any = "K", *, shape: int | Shape | None = None) -> Array:
@@ -209,7 +209,7 @@ def ones_like(a: Array, dtype: DTypeLike | None = None, order: Any = "K", *, sha
         >>> fnp.ones_like(np.array([1.5, 2.5]))
         array([1., 1.])
     """
-    return np.ones(*_like(a, dtype, shape)) if isinstance(a, Tracer) else np.ones_like(a, dtype, order, shape=shape)
+    return np.ones(*_like(a, dtype, shape)) if _traced(a) else np.ones_like(a, dtype, order, shape=shape)
 
 
 def empty_like(
@@ -221,7 +221,7 @@ def empty_like(
         >>> fnp.empty_like(np.array([1.5, 2.5])).shape
         (2,)
     """
-    return np.empty(*_like(a, dtype, shape)) if isinstance(a, Tracer) else np.empty_like(a, dtype, order, shape=shape)
+    return np.empty(*_like(a, dtype, shape)) if _traced(a) else np.empty_like(a, dtype, order, shape=shape)
 
 
 def full_like(
@@ -238,7 +238,7 @@ def full_like(
         >>> fnp.full_like(np.array([1.5, 2.5]), 7)
         array([7., 7.])
     """
-    if isinstance(a, Tracer) or isinstance(fill_value, Tracer):
+    if _traced(a) or _traced(fill_value):
         shape, dtype = _like(a, dtype, shape)
         return full(shape, fill_value, dtype)
     return np.full_like(a, fill_value, dtype, order, shape=shape)

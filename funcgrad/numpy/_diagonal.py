@@ -11,7 +11,6 @@ from funcgrad.core.types import Array, normalize_axis
 from funcgrad.numpy._arguments import no_out, traced
 from funcgrad.numpy._creation import asarray
 from funcgrad.ops import einsum as ops
-from funcgrad.ops.array import implements
 from funcgrad.ops.broadcast import Sum
 from funcgrad.ops.elementwise import convert, select
 from funcgrad.ops.join import Pad
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["diag", "diagonal", "trace", "tri", "tril", "triu"]
 
 
-@implements(np.diagonal)
 def diagonal(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
     """The elements (i, i + offset) of the matrices that two axes span, along a new last axis.
 
@@ -50,7 +48,6 @@ def diagonal(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array
     return ops.diagonal(x, offset, axis1, axis2)
 
 
-@implements(np.trace)
 def trace(
     a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: DTypeLike | None = None, out: None = None
 ) -> Array:
@@ -76,7 +73,6 @@ def trace(
     return Sum((x.ndim - 1,))(x if dtype is None else convert(x, np.dtype(dtype)))
 
 
-@implements(np.diag)
 def diag(v: Array, k: int = 0) -> Array:
     """The k-th diagonal of a matrix; or the matrix with the vector `v` on its k-th diagonal.
 
@@ -111,7 +107,6 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype: DTypeLike = float) -> A
     return np.tri(N, M, k, dtype)
 
 
-@implements(np.tril)
 def tril(m: Array, k: int = 0) -> Array:
     """The matrices `m` with zeros above their k-th diagonal.
 
@@ -126,7 +121,6 @@ def tril(m: Array, k: int = 0) -> Array:
     return select(_lower("tril", x, k), x, np.zeros((), x.dtype))
 
 
-@implements(np.triu)
 def triu(m: Array, k: int = 0) -> Array:
     """The matrices `m` with zeros below their k-th diagonal.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from funcgrad.core.errors import ArgumentError
+from funcgrad.core.errors import ArgumentError, DTypeError
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array
 from funcgrad.numpy._ufunc import applies, operand, refuse, strong
@@ -274,7 +274,9 @@ def round(a: Array, decimals: int = 0, out: None = None) -> Array:
     a = stop_gradient(operand(a))
     if not isinstance(a, TracedArray):
         return np.round(a, decimals)
-    if a.dtype.kind in "iub" and decimals >= 0:
+    if a.dtype.kind == "b" and decimals != 0:
+        raise DTypeError("round: booleans have no decimals", "x.astype(float)")
+    if a.dtype.kind in "iu" and decimals >= 0:
         return strong(a)
     if decimals == 0:
         return ew.rint(a)
@@ -329,7 +331,7 @@ def angle(z: Array, deg: bool = False) -> Array:
     z = operand(z)
     if not isinstance(z, Tracer):
         return np.angle(z, deg)
-    y = ew.arctan2(imag(z), real(z))
+    y = ew.arctan2(ew.imag(z), ew.real(z)) if ew.is_complex(z) else ew.arctan2(0, z)
     return ew.rad2deg(y) if deg else y
 
 

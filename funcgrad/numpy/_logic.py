@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from funcgrad.core.errors import DTypeError
 from funcgrad.core.trace import Tracer
-from funcgrad.core.types import Array
+from funcgrad.core.types import Array, promote, type_of
 from funcgrad.numpy._creation import asarray
 from funcgrad.numpy._ufunc import applies, operand, refuse
 from funcgrad.ops import elementwise as ew
@@ -257,7 +258,7 @@ def isposinf(x: Array, /, out: None = None) -> Array:
         array([False,  True, False])
     """
     refuse("isposinf", out)
-    return ew.equal(operand(x), np.inf)
+    return ew.equal(_ordered(x, "isposinf"), np.inf)
 
 
 def isneginf(x: Array, /, out: None = None) -> Array:
@@ -268,7 +269,14 @@ def isneginf(x: Array, /, out: None = None) -> Array:
         array([False, False,  True])
     """
     refuse("isneginf", out)
-    return ew.equal(operand(x), -np.inf)
+    return ew.equal(_ordered(x, "isneginf"), -np.inf)
+
+
+def _ordered(x: Array, name: str) -> Array:
+    x = operand(x)
+    if ew.is_complex(x):
+        raise DTypeError(f"{name} is not defined for complex numbers, which have no order", f"{name}(x.real)")
+    return x
 
 
 def isclose(a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Array:
@@ -288,6 +296,7 @@ def isclose(a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, equal_na
     a, b = stop_gradient(operand(a)), stop_gradient(operand(b))
     if not (isinstance(a, Tracer) or isinstance(b, Tracer)):
         return np.isclose(a, b, rtol, atol, equal_nan)
+    b = ew.convert(b, promote(type_of(b), type_of(1.0)))
     near = ew.less_equal(ew.absolute(ew.subtract(a, b)), atol + rtol * ew.absolute(b))
     close = (near & ew.isfinite(b)) | ew.equal(a, b)
     return close | (ew.isnan(a) & ew.isnan(b)) if equal_nan else close

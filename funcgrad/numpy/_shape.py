@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from funcgrad.core.errors import ArgumentError, ShapeError, TracedShapeError
 from funcgrad.core.trace import Tracer
-from funcgrad.core.types import Array, Shape, broadcast_shapes, normalize_axes, normalize_axis
+from funcgrad.core.types import Array, Shape, broadcast_shapes, normalize_axes, normalize_axis, type_of
 from funcgrad.numpy._creation import asarray
 from funcgrad.ops import broadcast as ops
 from funcgrad.ops.index import getitem
@@ -94,8 +94,8 @@ def reshape(a: Array, /, shape: Any, order: str = "C", *, copy: bool | None = No
     if order not in ("C", "A", "F"):
         raise ArgumentError(f"reshape: order={order!r} is not 'C', 'F' or 'A'", "order='C'")
     if not isinstance(a, Tracer):
-        ops.Reshape(new).out_type(a)  # type: ignore[arg-type]  # says what is wrong better than NumPy
-        return np.reshape(a, new, order=order, copy=copy)  # type: ignore[arg-type]
+        ops.Reshape(new).out_type(type_of(a))  # says what is wrong better than NumPy
+        return np.asarray(np.reshape(a, new, order=cast(Any, order)), copy=copy)
     if order == "F":
         return reorder(ops.reshape(reorder(a), new[::-1]))
     return ops.reshape(a, new)
@@ -284,7 +284,7 @@ def broadcast_to(array: Array, shape: Any, subok: bool = False) -> Array:
     array, shape = asarray(array), shape_of(shape)
     if isinstance(array, Tracer):
         return ops.broadcast_to(array, shape)
-    ops.BroadcastTo(shape).out_type(array)  # type: ignore[arg-type]
+    ops.BroadcastTo(shape).out_type(type_of(array))
     return np.broadcast_to(array, shape)
 
 
@@ -336,10 +336,13 @@ def atleast_3d(*arys: Array) -> Any:
         >>> fnp.atleast_3d(np.ones((2, 3))).shape
         (2, 3, 1)
     """
-    shapes = {0: lambda s: (1, 1, 1), 1: lambda s: (1, *s, 1), 2: lambda s: (*s, 1)}
-    return _each(
-        [ops.reshape(a, shapes.get(len(a.shape), lambda s: s)(a.shape)) for a in map(asarray, arys)]
-    )
+    return _each([ops.reshape(a, _with_three_axes(a.shape)) for a in map(asarray, arys)])
+
+
+def _with_three_axes(shape: Shape) -> Shape:
+    if len(shape) == 1:
+        return (1, *shape, 1)
+    return shape + (1,) * (3 - len(shape))
 
 
 def _each(arrays: list[Array]) -> Any:

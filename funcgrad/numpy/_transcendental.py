@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from funcgrad.core.trace import Tracer
-from funcgrad.core.types import Array
-from funcgrad.numpy._ufunc import applies, operand, operands, refuse
+from funcgrad.core.types import Array, is_inexact
+from funcgrad.numpy._ufunc import applies, in_loop, operand, operands, refuse
 from funcgrad.ops import elementwise as ew
 from funcgrad.ops.special import Sinc
 
@@ -149,6 +149,7 @@ def logaddexp2(x1: Array, x2: Array, /, out: None = None) -> Array:
     x1, x2 = operands(x1, x2)
     if not (isinstance(x1, Tracer) or isinstance(x2, Tracer)):
         return np.logaddexp2(x1, x2)
+    x1, x2 = in_loop(np.logaddexp2, (x1, x2))
     return ew.logaddexp(x1 * _LN2, x2 * _LN2) / _LN2
 
 
@@ -312,7 +313,7 @@ def sinc(x: Array) -> Array:
     x = operand(x)
     if not isinstance(x, Tracer):
         return np.sinc(x)
-    return Sinc()(ew.convert(x, np.result_type(x.dtype, np.float16) if x.dtype.kind in "iub" else x.dtype))
+    return Sinc()(ew.convert(x, x.dtype if is_inexact(x.dtype) else np.dtype(float)))
 
 
 acos = arccos

@@ -68,7 +68,7 @@ def iscomplexobj(x: Array) -> bool:
         >>> fnp.iscomplexobj([1, 2j])
         True
     """
-    return asarray(x).dtype.kind == "c"
+    return bool(asarray(x).dtype.kind == "c")
 
 
 def isrealobj(x: Array) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 
 from funcgrad.core.errors import UnsupportedError
 from funcgrad.core.trace import Tracer
-from funcgrad.core.types import PYTHON_SCALARS, Array, promotable, type_of
+from funcgrad.core.types import Array, promotable, type_of
 from funcgrad.numpy._creation import asarray
 from funcgrad.ops.array import TracedArray
 from funcgrad.ops.elementwise import Binary, Unary, convert
@@ -43,8 +43,6 @@ def operands(*xs: Array) -> Sequence[Array]:
 
 def strong(x: Array) -> Array:
     """`x` with a dtype of its own: NumPy's functions, unlike operators, never return a Python number."""
-    if x.__class__ in PYTHON_SCALARS:
-        return np.asarray(x)[()]
     return convert(x, x.dtype) if isinstance(x, Tracer) and x.weak else x
 
 
@@ -76,14 +74,10 @@ def _unary(primitive: Any, ufunc: np.ufunc) -> Callable[..., Any]:
     keeps_weak = primitive.keeps_weak
 
     def apply(x: Array, /, out: Any = None, *, where: Any = True, dtype: Any = None) -> Array:
-        if not (type(x) in READY and out is None and where is True and dtype is None):
-            return _with_options(primitive, ufunc, (x,), out, where, dtype)
-        if not keeps_weak:
-            return primitive(x)
-        if type(x) is not TracedArray:
-            return _by_numpy(primitive, ufunc, x)
-        y = primitive(x)
-        return strong(y) if type(y) is TracedArray and y.variable.weak else y
+        if x.__class__ is TracedArray and out is None and where is True and dtype is None:
+            y = x.tracing.apply(primitive, (x,))
+            return strong(y) if keeps_weak and y.__class__ is TracedArray and y.variable.weak else y
+        return _general(primitive, ufunc, (x,), out, where, dtype)
 
     return apply
 
@@ -92,35 +86,34 @@ def _binary(primitive: Any, ufunc: np.ufunc) -> Callable[..., Any]:
     keeps_weak = primitive.keeps_weak
 
     def apply(x1: Array, x2: Array, /, out: Any = None, *, where: Any = True, dtype: Any = None) -> Array:
-        if not (type(x1) in READY and type(x2) in READY and out is None and where is True and dtype is None):
-            return _with_options(primitive, ufunc, (x1, x2), out, where, dtype)
-        if not keeps_weak:
-            return primitive(x1, x2)
-        if type(x1) is not TracedArray and type(x2) is not TracedArray:
-            return _by_numpy(primitive, ufunc, x1, x2)
-        y = primitive(x1, x2)
-        return strong(y) if type(y) is TracedArray and y.variable.weak else y
+        if (
+            (x1.__class__ is TracedArray or x2.__class__ is TracedArray)
+            and (x1.__class__ in READY and x2.__class__ in READY)
+            and (out is None and where is True and dtype is None)
+        ):
+            y = primitive(x1, x2)
+            return strong(y) if keeps_weak and y.__class__ is TracedArray and y.variable.weak else y
+        return _general(primitive, ufunc, (x1, x2), out, where, dtype)
 
     return apply
 
 
-def _by_numpy(primitive: Any, ufunc: np.ufunc, *xs: Array) -> Array:
-    # an operator's primitive computes with Python's numbers where it gets some; NumPy's function does not
-    try:
-        return ufunc(*xs)
-    except (ValueError, TypeError) as error:
-        return primitive.explain(error, xs)
-
-
-def _with_options(
+def _general(
     primitive: Any, ufunc: np.ufunc, xs: Sequence[Array], out: Any, where: Any, dtype: DTypeLike | None
 ) -> Array:
     refuse(ufunc.__name__, out, where)
     xs = operands(*xs)
-    if not any(isinstance(x, Tracer) for x in xs):
-        return _by_numpy(primitive, ufunc, *xs) if dtype is None else ufunc(*xs, dtype=dtype)
-    if dtype is None:
-        return strong(primitive(*xs))
+    if any(isinstance(x, Tracer) for x in xs):
+        return strong(primitive(*(xs if dtype is None else in_loop(ufunc, xs, dtype))))
+    try:
+        return ufunc(*xs, dtype=dtype)
+    except (ValueError, TypeError) as error:
+        return primitive.explain(error, xs)
+
+
+def in_loop(ufunc: np.ufunc, xs: Sequence[Array], dtype: DTypeLike | None = None) -> Sequence[Array]:
+    """The arguments of a ufunc with the dtypes in which it computes, given the dtype of its result."""
     types = (*(promotable(type_of(x)) for x in xs), None)
-    loop = ufunc.resolve_dtypes(types, signature=(*(None,) * len(xs), np.dtype(dtype)))
-    return strong(primitive(*(convert(x, t) for x, t in zip(xs, loop, strict=False))))
+    result = None if dtype is None else np.dtype(dtype)
+    loop = ufunc.resolve_dtypes(types, signature=(*(None,) * len(xs), result))
+    return [convert(x, t) for x, t in zip(xs, loop, strict=False)]

@@ -20,7 +20,6 @@ from funcgrad.numpy._creation import asarray
 from funcgrad.numpy._shape import matrix_transpose
 from funcgrad.ops import det as determinants
 from funcgrad.ops import linalg as ops
-from funcgrad.ops.array import implements
 from funcgrad.ops.broadcast import Sum
 from funcgrad.ops.elementwise import absolute, convert, imag, is_complex, real, select, sqrt, square
 from funcgrad.ops.reduce import Max, Min
@@ -57,7 +56,6 @@ class SlogdetResult(NamedTuple):
     logabsdet: Array
 
 
-@implements(np.linalg.inv)
 def inv(a: Array) -> Array:
     """The inverse of square matrices.
 
@@ -76,7 +74,6 @@ def inv(a: Array) -> Array:
     return ops.inverse(asarray(a))
 
 
-@implements(np.linalg.solve)
 def solve(a: Array, b: Array) -> Array:
     """The solution y of a @ y = b.
 
@@ -98,7 +95,6 @@ def solve(a: Array, b: Array) -> Array:
     return ops.solve(asarray(a), asarray(b))
 
 
-@implements(np.linalg.det)
 def det(a: Array) -> Array:
     """The determinant. Its derivatives of every order are right at singular matrices too.
 
@@ -116,7 +112,6 @@ def det(a: Array) -> Array:
     return determinants.det(asarray(a))
 
 
-@implements(np.linalg.slogdet)
 def slogdet(a: Array) -> SlogdetResult:
     """The sign of the determinant, and the logarithm of its absolute value, which does not overflow.
 
@@ -139,7 +134,6 @@ def slogdet(a: Array) -> SlogdetResult:
     return SlogdetResult(*determinants.slogdet(asarray(a)))
 
 
-@implements(np.linalg.cholesky)
 def cholesky(a: Array, /, *, upper: bool = False) -> Array:
     """The lower triangular L with a = L Lᴴ, or with `upper` the upper triangular U with a = Uᴴ U.
 
@@ -166,7 +160,6 @@ def cholesky(a: Array, /, *, upper: bool = False) -> Array:
     return ops.adjoint(ops.cholesky(ops.adjoint(a)))
 
 
-@implements(np.linalg.norm)
 def norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Array:
     """The norm of vectors or of matrices. At zero its gradient is zero; equal largest elements share theirs.
 
@@ -207,7 +200,6 @@ def norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) ->
     )
 
 
-@implements(np.linalg.vector_norm)
 def vector_norm(x: Array, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Array:
     """The norm of vectors that extend over one axis, several, or all.
 
@@ -228,7 +220,6 @@ def vector_norm(x: Array, /, *, axis: Any = None, keepdims: bool = False, ord: A
     return restore(_vector_norm(x, ord, axes), x.shape, axes, keepdims)
 
 
-@implements(np.linalg.matrix_norm)
 def matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Array:
     """The norm of the matrices in the last two axes.
 
@@ -246,7 +237,6 @@ def matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Arr
     return norm(x, ord, (-2, -1), keepdims)
 
 
-@implements(np.linalg.trace)
 def trace(x: Array, /, *, offset: int = 0, dtype: DTypeLike | None = None) -> Array:
     """The sum of a diagonal of the matrices in the last two axes.
 
@@ -257,7 +247,6 @@ def trace(x: Array, /, *, offset: int = 0, dtype: DTypeLike | None = None) -> Ar
     return _diagonal.trace(x, offset, -2, -1, dtype)
 
 
-@implements(np.linalg.diagonal)
 def diagonal(x: Array, /, *, offset: int = 0) -> Array:
     """A diagonal of the matrices in the last two axes.
 
@@ -268,7 +257,6 @@ def diagonal(x: Array, /, *, offset: int = 0) -> Array:
     return _diagonal.diagonal(x, offset, -2, -1)
 
 
-@implements(np.linalg.outer)
 def outer(x1: Array, x2: Array, /) -> Array:
     """The matrix of all products of an element of the vector `x1` with one of the vector `x2`.
 
@@ -283,7 +271,6 @@ def outer(x1: Array, x2: Array, /) -> Array:
     return _contraction.outer(x1, x2)
 
 
-@implements(np.linalg.matmul)
 def matmul(x1: Array, x2: Array, /) -> Array:
     """The matrix product: `funcgrad.numpy.matmul`.
 
@@ -294,7 +281,6 @@ def matmul(x1: Array, x2: Array, /) -> Array:
     return _contraction.matmul(x1, x2)
 
 
-@implements(np.linalg.vecdot)
 def vecdot(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
     """The sum of conj(x1) · x2 over `axis`: `funcgrad.numpy.vecdot`.
 
@@ -305,7 +291,6 @@ def vecdot(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
     return _contraction.vecdot(x1, x2, axis=axis)
 
 
-@implements(np.linalg.tensordot)
 def tensordot(x1: Array, x2: Array, /, *, axes: Any = 2) -> Array:
     """The products of two arrays, summed over pairs of axes: `funcgrad.numpy.tensordot`.
 

@@ -12,12 +12,14 @@ from typing import Any, NoReturn, TypeVar, cast, final
 import numpy as np
 
 from funcgrad.core.errors import (
+    DTypeError,
     MutationError,
     TracedBoolError,
     TracedShapeError,
     TracedValueError,
     UnsupportedError,
 )
+from funcgrad.core.primitive import Primitive
 from funcgrad.core.trace import Tracer, concrete
 from funcgrad.core.types import Array, Shape, show, show_long
 from funcgrad.ops import elementwise as ew
@@ -48,6 +50,18 @@ def implements(numpy_function: Callable[..., Any], method: str = "__call__") -> 
     return register
 
 
+def _operator(primitive: Primitive) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The methods for `self ∘ other` and `other ∘ self`. They go to the trace directly: this is the hot path."""
+
+    def forward(self: TracedArray, other: Array) -> Any:
+        return self.tracing.apply(primitive, (self, other))
+
+    def reflected(self: TracedArray, other: Array) -> Any:
+        return self.tracing.apply(primitive, (other, self))
+
+    return forward, reflected
+
+
 def _method(numpy_function: Callable[..., Any]) -> Callable[..., Any]:
     """A method that does what `numpy_function` does."""
 
@@ -74,59 +88,33 @@ class TracedArray(Tracer):
     __array_priority__ = 1000
 
     # ── operators
-    def __add__(self, other: Array) -> Array:
-        return ew.add(self, other)
-
-    def __radd__(self, other: Array) -> Array:
-        return ew.add(other, self)
-
-    def __sub__(self, other: Array) -> Array:
-        return ew.subtract(self, other)
-
-    def __rsub__(self, other: Array) -> Array:
-        return ew.subtract(other, self)
-
-    def __mul__(self, other: Array) -> Array:
-        return ew.multiply(self, other)
-
-    def __rmul__(self, other: Array) -> Array:
-        return ew.multiply(other, self)
-
-    def __truediv__(self, other: Array) -> Array:
-        return ew.divide(self, other)
-
-    def __rtruediv__(self, other: Array) -> Array:
-        return ew.divide(other, self)
-
-    def __floordiv__(self, other: Array) -> Array:
-        return ew.floor_divide(self, other)
-
-    def __rfloordiv__(self, other: Array) -> Array:
-        return ew.floor_divide(other, self)
-
-    def __mod__(self, other: Array) -> Array:
-        return ew.remainder(self, other)
-
-    def __rmod__(self, other: Array) -> Array:
-        return ew.remainder(other, self)
-
-    def __divmod__(self, other: Array) -> tuple[Array, Array]:
-        return self // other, self % other
-
-    def __rdivmod__(self, other: Array) -> tuple[Array, Array]:
-        return other // self, other % self
-
-    def __pow__(self, other: Array) -> Array:
-        return ew.power(self, other)
-
-    def __rpow__(self, other: Array) -> Array:
-        return ew.power(other, self)
+    __add__, __radd__ = _operator(ew.add)
+    __sub__, __rsub__ = _operator(ew.subtract)
+    __mul__, __rmul__ = _operator(ew.multiply)
+    __truediv__, __rtruediv__ = _operator(ew.divide)
+    __floordiv__, __rfloordiv__ = _operator(ew.floor_divide)
+    __mod__, __rmod__ = _operator(ew.remainder)
+    __pow__, __rpow__ = _operator(ew.power)
+    __and__, __rand__ = _operator(ew.bitwise_and)
+    __or__, __ror__ = _operator(ew.bitwise_or)
+    __xor__, __rxor__ = _operator(ew.bitwise_xor)
+    __lshift__, __rlshift__ = _operator(ew.left_shift)
+    __rshift__, __rrshift__ = _operator(ew.right_shift)
+    __lt__, __gt__ = _operator(ew.less)[0], _operator(ew.greater)[0]
+    __le__, __ge__ = _operator(ew.less_equal)[0], _operator(ew.greater_equal)[0]
+    __eq__, __ne__ = _operator(ew.equal)[0], _operator(ew.not_equal)[0]
 
     def __matmul__(self, other: Array) -> Array:
         return matmul(self, other)
 
     def __rmatmul__(self, other: Array) -> Array:
         return matmul(other, self)
+
+    def __divmod__(self, other: Array) -> tuple[Array, Array]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Array) -> tuple[Array, Array]:
+        return other // self, other % self
 
     def __neg__(self) -> Array:
         return ew.negative(self)
@@ -139,43 +127,6 @@ class TracedArray(Tracer):
 
     def __invert__(self) -> Array:
         return ew.bitwise_not(self)
-
-    def __and__(self, other: Array) -> Array:
-        return ew.bitwise_and(self, other)
-
-    def __or__(self, other: Array) -> Array:
-        return ew.bitwise_or(self, other)
-
-    def __xor__(self, other: Array) -> Array:
-        return ew.bitwise_xor(self, other)
-
-    def __lshift__(self, other: Array) -> Array:
-        return ew.left_shift(self, other)
-
-    def __rshift__(self, other: Array) -> Array:
-        return ew.right_shift(self, other)
-
-    __rand__ = __and__
-    __ror__ = __or__
-    __rxor__ = __xor__
-
-    def __eq__(self, other: object) -> Any:
-        return ew.equal(self, other)
-
-    def __ne__(self, other: object) -> Any:
-        return ew.not_equal(self, other)
-
-    def __lt__(self, other: Array) -> Array:
-        return ew.less(self, other)
-
-    def __le__(self, other: Array) -> Array:
-        return ew.less_equal(self, other)
-
-    def __gt__(self, other: Array) -> Array:
-        return ew.greater(self, other)
-
-    def __ge__(self, other: Array) -> Array:
-        return ew.greater_equal(self, other)
 
     # ── the array as a sequence
     def __getitem__(self, index: Any) -> Array:
@@ -207,64 +158,94 @@ class TracedArray(Tracer):
 
     # ── one Python number from it
     def __bool__(self) -> bool:
-        return bool(self._known("Python control flow (if, while, and, or, not, assert, min, max)", TracedBoolError))
+        return bool(
+            self._known(
+                "Python control flow (if, while, and, or, not, assert, min, max)",
+                TracedBoolError,
+                "where(condition, x, y) chooses by element, maximum(x, y) the larger, c1 & c2 is both; "
+                "an argument that decides a branch must be static",
+            )
+        )
 
     def __int__(self) -> int:
         # piecewise constant: the derivative that this drops is zero
-        return int(self._known("int()", TracedValueError))
+        return int(self._known("int(x)", TracedValueError, "keep it an array: x.astype(int)"))
 
     def __index__(self) -> int:
         if self.dtype.kind not in "iu" or self.shape:
-            raise TypeError(f"only integer scalars can be used as an index; this is {show_long(self)}")
-        return int(self._known("range(), a list index, a shape", TracedShapeError))
+            raise DTypeError(
+                f"a position, a length or a bound of a slice must be an integer scalar; this is {self.describe()}",
+                "int(x), if a constant is intended",
+            )
+        return int(
+            self._known(
+                "a shape, a bound of a slice, range(n) or values[n]",
+                TracedShapeError,
+                "an argument that decides a shape must be static; "
+                "values[n] is take(values, n), and x[:n] can be where(arange(len(x)) < n, x, 0)",
+            )
+        )
 
     def __float__(self) -> float:
-        return float(self._number("float(x)"))
+        self._number("float(x)")
 
     def __complex__(self) -> complex:
-        return complex(self._number("complex(x)"))
+        self._number("complex(x)")
 
     def item(self, *args: int) -> Any:
         """Refused: a Python number would lose the derivative."""
-        return self._number("x.item()").item(*args)
+        self._number("x.item()")
 
     def tolist(self) -> Any:
         """Refused: Python numbers would lose the derivative."""
-        return self._number("x.tolist()").tolist()
+        self._number("x.tolist()")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return np.asarray(self._number("numpy.asarray(x)"), dtype)
+        self._number("numpy.asarray(x), numpy.array([x, ...]) or an assignment a[i] = x")
 
-    def _known(self, construct: str, error: type[TracedBoolError | TracedShapeError | TracedValueError]) -> Any:
+    def _known(
+        self, construct: str, error: type[TracedBoolError | TracedShapeError | TracedValueError], fix: str
+    ) -> Any:
         value = concrete(self)
         if value is None:
             origin = self.tracing.origin(self.variable)
             raise error(
                 f"{construct} needs the value of {self.describe()}, but inside {self.tracing.name} only its type is known"
                 + (f"; it depends on {origin}" if origin else ""),
-                "where(condition, x, y) chooses by element; arguments that decide shapes or branches must be static",
+                fix,
             )
         return value
 
-    def _number(self, construct: str) -> Any:
+    def _number(self, construct: str) -> NoReturn:
+        fix = "keep it an array: funcgrad.numpy.sin(x) for math.sin(x), .array([x, y]) for a list, .take(a, x) for a[x]"
+        self._known(construct, TracedValueError, fix)
         origin = self.tracing.origin(self.variable)
         of = f" with respect to {origin}" if origin else ""
-        if concrete(self) is None:
-            raise TracedValueError(
-                f"{construct} needs the value of {self.describe()}, but inside {self.tracing.name} only its type is known",
-                "keep it an array: use the function of the same name in funcgrad.numpy",
-            )
         raise TracedValueError(
             f"{construct} would turn {self.describe()} into plain numbers and lose its derivative{of}",
-            "keep it an array (math.sin(x) is funcgrad.numpy.sin(x)), "
-            "or write stop_gradient(x).item() if a constant is intended",
+            "keep it an array: funcgrad.numpy.sin(x) for math.sin(x), funcgrad.numpy.array([x, y]) for a list, "
+            "a = funcgrad.at(a)[i].set(x) for a[i] = x; or write stop_gradient(x).item() if a constant is intended",
         )
 
     def __hash__(self) -> int:
-        raise TypeError(
-            f"the traced value {self.describe()} cannot be a dict key or a member of a set: it is an array\n"
-            "  Fix: use a Python value as the key"
+        raise TracedValueError(
+            f"the traced value {self.describe()} cannot be a dict key or a member of a set: it is an array",
+            "use a Python value as the key",
         )
+
+    # ── copies: a traced value can't change, and a copied trace would lose the derivative
+    def __copy__(self) -> TracedArray:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> TracedArray:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        self._number("pickle")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        instead = f"; use a function of funcgrad.numpy instead of x.{name}" if hasattr(np.ndarray, name) else ""
+        raise AttributeError(f"a traced value has no attribute {name!r}{instead}")
 
     # ── how it prints
     def describe(self) -> str:
@@ -281,6 +262,8 @@ class TracedArray(Tracer):
 
     # ── NumPy's protocols
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method == "__call__" and not kwargs and ufunc in _implementations:
+            return _implementations[ufunc](*inputs)
         if kwargs.get("out") is not None:
             raise MutationError(
                 f"numpy.{ufunc.__name__} would write a traced value into a NumPy array in place",
@@ -288,14 +271,14 @@ class TracedArray(Tracer):
             )
         implementation = _implementations.get(ufunc) if method == "__call__" else _ufunc_methods.get((ufunc, method))
         if implementation is None:
-            _refuse(f"{ufunc.__name__}" + ("" if method == "__call__" else f".{method}"), self)
+            name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+            _refuse(f"numpy.{name}" if getattr(np, ufunc.__name__, None) is ufunc else name, self)
         return implementation(*inputs, **{k: v for k, v in kwargs.items() if k != "out"})
 
     def __array_function__(self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         implementation = _implementations.get(func)
         if implementation is None:
-            module = (getattr(func, "__module__", None) or "numpy").removeprefix("numpy").removeprefix(".")
-            _refuse(f"{module}.{func.__name__}" if module else func.__name__, self)
+            _refuse(f"{getattr(func, '__module__', None) or 'numpy'}.{func.__name__}", self)
         return implementation(*args, **kwargs)
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
@@ -310,7 +293,7 @@ class TracedArray(Tracer):
     @property
     def itemsize(self) -> int:
         """Bytes per element."""
-        return cast(int, self.dtype.itemsize)
+        return self.dtype.itemsize
 
     @property
     def nbytes(self) -> int:
@@ -399,7 +382,7 @@ class TracedArray(Tracer):
 
 def _refuse(name: str, x: TracedArray) -> NoReturn:
     raise UnsupportedError(
-        f"numpy.{name} has no implementation for traced values; it was called on {x.describe()} in {x.tracing.name}",
+        f"{name} has no implementation for traced values; it was called on {x.describe()} in {x.tracing.name}",
         "compute it from functions in funcgrad.numpy, "
-        f"or call numpy.{name}(stop_gradient(x)) if its result may count as a constant",
+        f"or call {name}(stop_gradient(x)) if its result may count as a constant",
     )

@@ -110,15 +110,13 @@ def _gradient(x: Array, directions: list[Array]) -> Array:
 
 
 def _cofactors(x: Array) -> Array:
-    """det(x) · x⁻ᵀ where x is far from singular, else its equal from the singular values."""
+    """det(x) · x⁻ᵀ: both come from the same elimination, so their errors cancel however close to singular x is."""
     try:
         inverse = np.linalg.inv(x)
     except np.linalg.LinAlgError:
         return _singular_cofactors(x)
-    condition = np.linalg.norm(x, 1, (-2, -1)) * np.linalg.norm(inverse, 1, (-2, -1))
-    if np.any(condition > np.finfo(x.dtype).eps ** -0.25):
-        return _singular_cofactors(x)
-    return np.linalg.det(x)[..., None, None] * inverse.swapaxes(-1, -2)
+    y = np.linalg.det(x)[..., None, None] * inverse.swapaxes(-1, -2)
+    return y if np.isfinite(y).all() else _singular_cofactors(x)
 
 
 def _singular_cofactors(x: Array) -> Array:
@@ -205,7 +203,7 @@ class InverseTransposed(Library):
             return np.linalg.inv(x).swapaxes(-1, -2)
         except np.linalg.LinAlgError:
             singular = np.linalg.slogdet(x)[0] == 0
-        y = np.linalg.inv(np.where(singular[..., None, None], np.eye(x.shape[-1]), x)).swapaxes(-1, -2)
+        y = np.linalg.inv(np.where(singular[..., None, None], np.eye(x.shape[-1], dtype=x.dtype), x)).swapaxes(-1, -2)
         with np.errstate(divide="ignore", invalid="ignore"):
             y[singular] = cofactors(x[singular]) / np.zeros((), y.dtype)
         return y

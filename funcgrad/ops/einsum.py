@@ -26,11 +26,13 @@ from funcgrad.ops.shape import transpose
 
 def einsum(spec: str, operands: list[Array]) -> Array:
     """`numpy.einsum` on operands that are arrays or tracers."""
-    dtypes = {x.dtype for x in operands}
-    if len(dtypes) > 1:
-        dtype = np.result_type(*dtypes)
+    dtype = operands[0].dtype
+    if any(x.dtype is not dtype for x in operands):
+        dtype = np.result_type(*(x.dtype for x in operands))
         operands = [convert(x, dtype) for x in operands]
-    plan = _plan(spec, tuple(x.shape for x in operands))
+    plan = _plan(spec, tuple([x.shape for x in operands]))
+    if plan.direct is not None:
+        return plan.direct(*operands)
     terms = [reduction.apply(x) for reduction, x in zip(plan.reductions, operands, strict=True)]
     for i, j, primitive in plan.steps:
         x2, x1 = terms.pop(j), terms.pop(i)
@@ -92,11 +94,15 @@ def _repeated(letters: str) -> str | None:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Reduce each operand; contract terms i < j, which moves their result to the end; order the axes at last."""
+    """Reduce each operand; contract terms i < j, which moves their result to the end; order the axes at last.
+
+    If `direct` is not None, that contraction alone is all there is to do.
+    """
 
     reductions: tuple[_Reduction, ...]
     steps: tuple[tuple[int, int, Contract], ...]
     order: tuple[int, ...]
+    direct: Contract | None
 
 
 @lru_cache(maxsize=1024)
@@ -115,7 +121,9 @@ def _plan(spec: str, shapes: tuple[Shape, ...]) -> _Plan:
         reductions.append(_Reduction(tuple(n for _, n in axes), letters[k], summed))
     left = [reduction.result for reduction in reductions]
     steps, last = _pairs(left, out, sizes)
-    return _Plan(tuple(reductions), steps, tuple(last.index(c) for c in out))
+    alone = len(terms) == 2 and all(r.result == term for r, term in zip(reductions, terms, strict=True))
+    direct = steps[0][2] if alone and last == out else None
+    return _Plan(tuple(reductions), steps, tuple(last.index(c) for c in out), direct)
 
 
 def _pairs(terms: list[str], out: str, sizes: dict[str, int]) -> tuple[tuple[tuple[int, int, Contract], ...], str]:

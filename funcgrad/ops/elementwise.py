@@ -334,9 +334,9 @@ def _guarded(x: Array) -> Array:
     return select(x == 0, 1, x)
 
 
-def direction(x: Array) -> Array:
-    """The complex sign: x / |x|, and 0 at 0."""
-    return x / _guarded(absolute(x))
+def _size(x: Array) -> Array:
+    """The absolute value, infinite at 0: what a direction is divided by, whose slope at 0 counts as 0."""
+    return select(x == 0, math.inf, absolute(x))
 
 
 def _slope_of_absolute(x: Array) -> Array:
@@ -443,6 +443,7 @@ heaviside = Binary("heaviside", np.heaviside, lambda g: g * 0, lambda g, x1: g *
 conjugate = Unary("conjugate", np.conjugate, lambda g: conjugate(g))
 real = Unary("real", np.real, lambda g: g, dtype=_float_part)
 imag = Unary("imag", np.imag, lambda g: g * -1j, dtype=_float_part)
+direction = Unary("direction", np.sign, lambda g, x, y: (g - real(g * y) * conjugate(y)) / _size(x))
 
 # ── piecewise constant: the derivative is zero wherever it exists
 sign = Unary("sign", np.sign)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
+import numpy as np
+
+from funcgrad import tree as pytree
 from funcgrad.core.kinds import IndexMap
 from funcgrad.core.primitive import Wanted
+from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, ArrayType, Typed
 
 
@@ -16,7 +20,7 @@ class StopGradient(IndexMap):
     """The identity with derivative zero, in every transformation around it."""
 
     name: ClassVar[str] = "stop_gradient"
-    constant: ClassVar[bool] = True
+    constant = True
 
     def out_type(self, x: Typed) -> ArrayType:
         return ArrayType(x.shape, x.dtype, x.weak)
@@ -31,4 +35,21 @@ class StopGradient(IndexMap):
         return self(x)
 
 
-stop_gradient = StopGradient()
+_stop = StopGradient()
+
+
+def stop_gradient(x: Any) -> Any:
+    """The identity with derivative zero: what is inside counts as a constant, in every transformation around it.
+
+    Args:
+        x: An array, or any pytree of arrays.
+
+    Returns:
+        The same values.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> float(fg.grad(lambda x: x * fg.stop_gradient(x))(3.0))
+        3.0
+    """
+    return _stop(x) if isinstance(x, Tracer | np.ndarray) else pytree.map(_stop, x)

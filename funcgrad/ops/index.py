@@ -19,7 +19,7 @@ import numpy as np
 
 from funcgrad.core.errors import OutOfBoundsError, ShapeError, TracedShapeError
 from funcgrad.core.kinds import IndexMap
-from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Primitive, Wanted
+from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Structured, Primitive, Wanted
 from funcgrad.core.trace import Tracer, concrete
 from funcgrad.core.types import Array, ArrayType, DType, Shape, Typed, broadcast_shapes
 from funcgrad.ops.broadcast import broadcast_to, reshape
@@ -100,12 +100,15 @@ class Indexed(IndexMap):
         return hash((type(self), tuple(map(_key, self.entries))))
 
     def explain(self, error: Exception, args: Any) -> NoReturn:
-        if isinstance(error, IndexError) and not isinstance(error, OutOfBoundsError):
+        try:
+            IndexMap.explain(self, error, args)
+        except IndexError as plain:
+            if isinstance(plain, OutOfBoundsError):
+                raise
             raise OutOfBoundsError(
-                f"x[{_show(self.entries)}] of an array of shape {np.shape(args[0])}: {error}",
+                f"x[{_show(self.entries)}] of an array of shape {np.shape(args[0])}: {plain}",
                 "indices run from -n to n-1 along an axis of length n; numpy.clip(i, 0, n - 1) keeps one inside",
             ) from None
-        IndexMap.explain(self, error, args)
 
 
 @final
@@ -274,9 +277,9 @@ def _common_dtype(updates: list[tuple[Entries, tuple[Any, ...], Any]]) -> DType:
 
 
 class Scattered(LazyCotangent):
-    """The cotangent of an array that was only indexed: the updates, not yet scattered."""
+    """The cotangent of an array that was indexed: the updates, not yet scattered, and what came from other uses."""
 
-    __slots__ = ("dtype", "shape", "updates")
+    __slots__ = ("dtype", "shape", "updates", "whole")
 
     def __init__(
         self, shape: Shape, dtype: DType, updates: list[tuple[Entries, tuple[Array, ...], Array, bool]]
@@ -284,6 +287,7 @@ class Scattered(LazyCotangent):
         self.shape = shape
         self.dtype = dtype
         self.updates = updates
+        self.whole: Array | None = None
 
     def dense(self) -> Array | Masked:
         operands: list[Array] = []
@@ -292,6 +296,8 @@ class Scattered(LazyCotangent):
         indices = tuple(entries for entries, _, _, _ in self.updates)
         counts = tuple(len(arrays) for _, arrays, _, _ in self.updates)
         y = IndexAdd(self.shape, indices, counts)(*operands)
+        if self.whole is not None:
+            return self.whole + y
         if not all(selects for _, _, _, selects in self.updates):
             return y
         ones: list[Array] = []
@@ -299,10 +305,14 @@ class Scattered(LazyCotangent):
             ones += [*arrays, np.ones(g.shape, bool)]
         return Masked(y, IndexAdd(self.shape, indices, counts)(*ones) != 0)
 
-    def plus(self, other: LazyCotangent) -> LazyCotangent | None:
-        if not isinstance(other, Scattered):
+    def plus(self, other: Cotangent) -> LazyCotangent | None:
+        if isinstance(other, Scattered):
+            self.updates += other.updates
+            other = other.whole
+        elif isinstance(other, Structured):
             return None
-        self.updates += other.updates
+        if other is not None:
+            self.whole = other if self.whole is None else self.whole + other
         return self
 
 

@@ -143,6 +143,10 @@ def _distinct(shape: tuple[int, ...], entries: Entries, arrays: tuple[Array, ...
     return np.unique(places).size == places.size
 
 
+def _array(x: Array) -> Array:
+    return x if isinstance(x, Tracer) else np.asarray(x)
+
+
 @final
 class At:
     """`at(x)[index]`: the place where a copy of `x` is to be changed.
@@ -172,7 +176,7 @@ class Update:
     __slots__ = ("_index", "_x")
 
     def __init__(self, x: Array, index: Any) -> None:
-        self._x = x if isinstance(x, Tracer) else np.asarray(x)
+        self._x = _array(x)
         self._index = index
 
     def get(self) -> Array:
@@ -189,7 +193,7 @@ class Update:
 
     def subtract(self, v: Array) -> Array:
         """A copy of `x` with `v` subtracted at the index; equal positions add up."""
-        return self._scatter("add", -(v if isinstance(v, Tracer) else np.asarray(v)))
+        return self._scatter("add", -_array(v))
 
     def multiply(self, v: Array) -> Array:
         """A copy of `x` multiplied by `v` at the index."""
@@ -197,7 +201,7 @@ class Update:
 
     def divide(self, v: Array) -> Array:
         """A copy of `x` divided by `v` at the index."""
-        return self._scatter("multiply", 1 / (v if isinstance(v, Tracer) else np.asarray(v)))
+        return self._scatter("multiply", 1 / _array(v))
 
     def min(self, v: Array) -> Array:
         """A copy of `x` with the smaller of `x` and `v` at the index."""
@@ -209,7 +213,7 @@ class Update:
 
     def _scatter(self, mode: str, v: Array) -> Array:
         x = self._x
-        v = v if isinstance(v, Tracer) else np.asarray(v)
+        v = _array(v)
         given = type_of(v)
         if is_inexact(given.dtype) and not is_inexact(x.dtype) or given.dtype.kind == "c" != x.dtype.kind:
             raise DTypeError(

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funcgrad.core.errors import ArgumentError
+from funcgrad.core.errors import ArgumentError, shown
 
 
 def function_name(f: Callable[..., Any]) -> str:
@@ -40,7 +40,10 @@ class Selection:
         argnames: str | Sequence[str] | None,
     ) -> None:
         if not callable(f):
-            raise ArgumentError(f"{transformation} takes a function, got {f!r}", f"{transformation}(f)(x)")
+            raise ArgumentError(
+                f"{transformation} takes a function, got {shown(f)}",
+                "call it with the function, not with its value: grad(f)(x), vjp(f, x), make_jaxpr(f)(x)",
+            )
         if argnums is not None and argnames is not None:
             raise ArgumentError(
                 f"{transformation} got argnums={argnums!r} and argnames={argnames!r}", "give one of them"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from funcgrad import tree as pytree
-from funcgrad.core.errors import DTypeError, LeakedTracerError, user_line
+from funcgrad.core import config
+from funcgrad.core.errors import ArgumentError, DTypeError, LeakedTracerError, shown, user_line
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check
 from funcgrad.core.primitive import Primitive, out_types
 from funcgrad.core.trace import Trace, Tracer, Var
@@ -17,11 +18,6 @@ from funcgrad.core.types import PYTHON_SCALARS, Array, ArrayType, type_of
 from funcgrad.ops.array import TracedArray
 from funcgrad.transforms.arguments import Selection, function_name
 
-
-
-def checking() -> bool:
-    """True if every jaxpr is to be checked: `FUNCGRAD_CHECK=1` in the environment."""
-    return os.environ.get("FUNCGRAD_CHECK", "") not in ("", "0")
 
 
 class Stage(Trace):
@@ -86,26 +82,35 @@ class Stage(Trace):
         jaxpr = Jaxpr(
             tuple(x.variable for x in inputs), tuple(self._constants.values()), tuple(self.equations), atoms
         )
-        if checking():
+        if config.CHECK:
             check(jaxpr)
         return jaxpr
 
 
-def _leaf_type(x: Any, name: str) -> ArrayType:
+def _leaf_type(x: Any, name: Callable[[], str]) -> ArrayType:
     if isinstance(x, ArrayType):
         return x
-    if x.__class__ in PYTHON_SCALARS or hasattr(x, "dtype") and hasattr(x, "shape"):
+    if x.__class__ in PYTHON_SCALARS or (hasattr(x, "dtype") and hasattr(x, "shape")):
         return type_of(x)
     raise DTypeError(
-        f"{name} is a {type(x).__name__} ({x!r}), not an array or a number",
+        f"{name()} is a {type(x).__name__} ({shown(x)}), not an array or a number",
         "mark the argument static (static_argnums) or close over it",
     )
 
 
-def stage(f: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], transformation: str = "make_jaxpr") -> tuple[Jaxpr, Any]:
-    """The jaxpr of `f` on arguments of these types, and the structure of its result."""
+def stage(
+    f: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    transformation: str = "make_jaxpr",
+    static: Sequence[int] = (),
+) -> tuple[Jaxpr, Any]:
+    """The jaxpr of `f` on arguments of these types, and the structure of its result.
+
+    The arguments at the places `static` are passed to `f` as they are.
+    """
     trace = Stage(f"{transformation}({function_name(f)})")
-    leaves, structure = pytree.flatten((tuple(args), kwargs))
+    leaves, structure = pytree.flatten(({i: x for i, x in enumerate(args) if i not in static}, kwargs))
     selection = Selection(transformation, f, None, None)
 
     def name_of(i: int) -> str:
@@ -116,14 +121,17 @@ def stage(f: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], tr
 
     tracers = []
     for i, leaf in enumerate(leaves):
-        tracers.append(trace.enter(_leaf_type(leaf, ""), lambda i=i: name_of(i)))  # type: ignore[misc]
+        name = functools.partial(name_of, i)
+        tracers.append(trace.enter(_leaf_type(leaf, name), name))
     traced_args, traced_kwargs = pytree.unflatten(structure, tracers)
-    out = f(*traced_args, **traced_kwargs)
+    out = f(*(traced_args.get(i, x) for i, x in enumerate(args)), **traced_kwargs)
     out_leaves, out_structure = pytree.flatten(out)
     return trace.finish(tracers, out_leaves), out_structure
 
 
-def make_jaxpr(f: Callable[..., Any], static_argnums: int | Sequence[int] = (), return_shape: bool = False) -> Callable[..., Any]:
+def make_jaxpr(
+    f: Callable[..., Any], static_argnums: int | Sequence[int] = (), return_shape: bool = False
+) -> Callable[..., Any]:
     """The function that returns the jaxpr of `f` for arguments like these.
 
     Args:
@@ -136,6 +144,7 @@ def make_jaxpr(f: Callable[..., Any], static_argnums: int | Sequence[int] = (), 
 
     Raises:
         DTypeError: An argument is not made of arrays and numbers.
+        ArgumentError: The call has no argument at a position of `static_argnums`.
         TracedBoolError: `f` branches on a value.
 
     Example:
@@ -151,23 +160,21 @@ def make_jaxpr(f: Callable[..., Any], static_argnums: int | Sequence[int] = (), 
     static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
 
     def jaxpr_of(*args: Any, **kwargs: Any) -> Any:
-        jaxpr, structure = _stage_partly(f, args, kwargs, static)
+        jaxpr, structure = stage(f, args, kwargs, static=_places(static, len(args)))
         return (jaxpr, pytree.unflatten(structure, jaxpr.out_types)) if return_shape else jaxpr
 
     return jaxpr_of
 
 
-def _stage_partly(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], static: tuple[int, ...]) -> tuple[Jaxpr, Any]:
-    fixed = {i % len(args): args[i] for i in static} if args else {}
-
-    def rest(*dynamic: Any, **kw: Any) -> Any:
-        remaining = iter(dynamic)
-        return f(*(fixed[i] if i in fixed else next(remaining) for i in range(len(args))), **kw)
-
-    rest.__name__ = function_name(f)
-    if not fixed:
-        return stage(f, args, kwargs)
-    return stage(rest, [a for i, a in enumerate(args) if i not in fixed], kwargs)
+def _places(static: tuple[int, ...], count: int) -> list[int]:
+    """`static_argnums`, counted from the front."""
+    for i in static:
+        if not -count <= i < count:
+            raise ArgumentError(
+                f"make_jaxpr: static_argnums={i!r} in a call with {count} positional arguments",
+                "give the position of an argument that is passed by position: static_argnums=0",
+            )
+    return [i % count for i in static]
 
 
 def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from funcgrad.core.errors import LeakedTracerError
+from funcgrad.core import config
+from funcgrad.core.errors import LeakedTracerError, SourceLine, user_line
 from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Primitive, Structured, plain
 from funcgrad.core.trace import Trace, Tracer, Var, next_level
-from funcgrad.core.types import PYTHON_SCALARS, Array, type_of
+from funcgrad.core.types import Array, show_long, type_of
 
 _SEQUENCES = (list, tuple)
 
@@ -38,7 +39,7 @@ class Tape(Trace):
         describe: What error messages call the input of this number.
     """
 
-    __slots__ = ("_describe", "_inputs", "nested", "records", "tracer")
+    __slots__ = ("_describe", "_inputs", "lines", "nested", "records", "tracer")
 
     def __init__(self, name: str, tracer: type[Tracer], describe: Callable[[int], str]) -> None:
         self.level = next_level()
@@ -49,6 +50,7 @@ class Tape(Trace):
         self._describe = describe
         # True once a value on this tape is a tracer of an outer transformation
         self.nested = False
+        self.lines: dict[Var, SourceLine | None] | None = {} if config.CHECK else None
 
     def enter(self, x: Array) -> Tracer:
         """A tracer for the next input."""
@@ -92,11 +94,12 @@ class Tape(Trace):
             return y
         if primitive.multiple:
             return self._record_multiple(primitive, inputs, saved, y)
-        if y.__class__ in PYTHON_SCALARS or (self.nested and isinstance(y, Tracer)):
-            t = type_of(y)
-            out = Var(t.shape, t.dtype, t.weak)
-        else:
-            out = Var(y.shape, y.dtype)
+        try:
+            out = Var(y.shape, y.dtype, self.nested and isinstance(y, Tracer) and y.weak)
+        except AttributeError:  # a Python number
+            out = Var((), type_of(y).dtype, True)
+        if self.lines is not None:
+            self.lines[out] = user_line()
         saved.insert(0, y)
         for place in primitive.unread(inputs):
             saved[place] = None
@@ -107,13 +110,15 @@ class Tape(Trace):
         self, primitive: Primitive, inputs: list[Var | None], saved: list[Array], ys: tuple[Array, ...]
     ) -> tuple[Tracer, ...]:
         outs = tuple(Var(y.shape, y.dtype) for y in ys)
+        if self.lines is not None:
+            self.lines.update(dict.fromkeys(outs, user_line()))
         self.records.append(Record(primitive, inputs, [ys, *saved], outs))
         return tuple(self.tracer(self, out, y) for out, y in zip(outs, ys, strict=True))
 
     def finish(self) -> list[Record]:
         """End the trace and hand over what it recorded; a tracer that is used from now on has leaked."""
         records = self.records
-        self.records = cast(list[Record], _Finished(self.name))
+        self.records = cast(list[Record], _Finished(self.name, self.lines))
         return records
 
     def origin(self, var: Var) -> str:
@@ -127,15 +132,19 @@ class Tape(Trace):
 class _Finished:
     """Stands where the records of a finished trace were."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, lines: dict[Var, SourceLine | None] | None) -> None:
+        self._name = name
+        self._lines = lines
 
     def append(self, record: Record) -> None:
+        primitive, inputs, _, _ = record
+        leaked = next(var for var in inputs if var is not None)
+        made = "" if self._lines is None else f", at {self._lines.get(leaked) or 'its entry'}"
         raise LeakedTracerError(
-            f"a value that was created while {self.name} was being traced is used in {record[0].name} "
-            "after the tracing has ended",
-            "return the value from the function instead of storing it elsewhere: "
-            "has_aux=True lets grad, value_and_grad and vjp pass extra results out",
+            f"a {show_long(leaked)} that was created while {self._name} was being traced{made}, "
+            f"is used in {primitive.name} after the tracing has ended",
+            "return the value from the function instead of storing it elsewhere: has_aux=True passes extra results out"
+            + ("; FUNCGRAD_CHECK=1 in the environment shows the line that made it" if self._lines is None else ""),
         )
 
     def __iter__(self) -> Iterator[Record]:
@@ -185,23 +194,24 @@ class Cotangents:
                 g = table.pop(out, None)
                 if g is None:
                     continue
-            if isinstance(g, Structured):
+            if g.__class__ is not np.ndarray and isinstance(g, Structured):
                 g = g.dense()
                 rule = primitive.vjp_masked if type(g) is Masked else primitive.vjp
                 cts = rule(inputs, g, *saved)
             else:
                 cts = primitive.vjp(inputs, g, *saved)
-            for var, ct in zip(inputs, cts, strict=False):
+            for var, ct in zip(inputs, cts):  # noqa: B905  # `strict` costs, and there is one for each
                 if ct is not None:
                     if var in table:
-                        self.add(var, ct)  # type: ignore[arg-type]  # there is no cotangent where there is no variable
+                        self.add(var, ct)
                     else:
-                        table[var] = ct  # type: ignore[index]
+                        table[var] = ct  # type: ignore[index]  # there is no cotangent where there is no variable
 
 
 def _sum(a: Cotangent, b: Cotangent) -> Cotangent:
-    if isinstance(a, LazyCotangent) and isinstance(b, LazyCotangent):
-        total = a.plus(b)
+    lazy, other = (a, b) if isinstance(a, LazyCotangent) else (b, a)
+    if isinstance(lazy, LazyCotangent):
+        total = lazy.plus(other)
         if total is not None:
             return total
     a = a.dense() if isinstance(a, Structured) else a

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import tree as pytree
-from funcgrad.core.errors import CotangentError, DifferentiationError, TreeError
+from funcgrad.core.errors import ArgumentError, CotangentError, DifferentiationError, TreeError, shown
 from funcgrad.core.trace import Tracer, Var
 from funcgrad.core.types import Array, is_inexact, show_long, type_of
 from funcgrad.ops.array import TracedArray
@@ -65,7 +65,7 @@ def _refuse_integers(name: str, entered: _Input, selection: Selection) -> None:
     """`grad`, unlike `vjp`, has no answer for an integer leaf."""
     for i, (leaf, var) in enumerate(zip(entered.leaves, entered.vars, strict=True)):
         if var is None:
-            kind = show_long(type_of(leaf)) if _is_array(leaf) else f"a {type(leaf).__name__} ({leaf!r})"
+            kind = show_long(type_of(leaf)) if _is_array(leaf) else f"a {type(leaf).__name__} ({shown(leaf)})"
             raise DifferentiationError(
                 f"{name} differentiates with respect to floating-point or complex arrays, "
                 f"but {selection.describe(entered.place)}{entered.path(i)} is {kind}",
@@ -324,16 +324,29 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
     leaves, structure = pytree.flatten(out)
     records = tape.finish()
     out_vars = [x.variable if isinstance(x, Tracer) and x.tracing is tape else None for x in leaves]
-    kept = {id(x) for _, _, saved, _ in records for x in saved if type(x) is np.ndarray}
-    kept.update(id(leaf) for i in inputs for leaf in i.leaves)
+    kept = _memory_of(inputs, records)
     values = [_detached(x.value if v is not None else x, kept) for x, v in zip(leaves, out_vars, strict=True)]
     pullback = _pullback(name, inputs, records, structure, values, out_vars)
     result = (pytree.unflatten(structure, values), pullback)
-    return (*result, _untraced(tape, aux)) if has_aux else result
+    if not has_aux:
+        return result
+    return (*result, pytree.map(lambda x: _detached(x, kept), _untraced(tape, aux)))
 
 
 def _protected(x: Any) -> Any:
-    return x.copy() if type(x) is np.ndarray and x.flags.writeable else x
+    """An input as an array that nobody else can change: a read-only view has a base that may be writeable."""
+    return x.copy() if type(x) is np.ndarray and (x.flags.writeable or x.base is not None) else x
+
+
+def _memory_of(inputs: list[_Input], records: list[Record]) -> set[int]:
+    """The ids of the arrays that a pullback will read, and of those that they are views of."""
+    kept: set[int] = set()
+    for arrays in ([leaf for i in inputs for leaf in i.leaves], *(saved for _, _, saved, _ in records)):
+        for x in arrays:
+            for part in x if x.__class__ is tuple else (x,):
+                if type(part) is np.ndarray:
+                    kept.update((id(part), id(part.base)))
+    return kept
 
 
 def _detached(x: Any, kept: set[int]) -> Any:
@@ -348,7 +361,7 @@ def _pullback(
     structure: pytree.Structure,
     values: list[Any],
     out_vars: list[Var | None],
-) -> Pullback:
+) -> Callable[[Any], tuple[Any, ...]]:
     types = [type_of(v) if _is_array(v) else None for v in values]
 
     def pullback(ct: Any) -> tuple[Any, ...]:
@@ -374,6 +387,7 @@ def _pullback(
             cotangents.walk_back(reversed(records))
             return tuple(_gradients(inputs, cotangents, seen))
 
+    pullback.__qualname__ = "pullback"
     return pullback
 
 
@@ -388,7 +402,7 @@ def _checked_cotangent(name: str, g: Any, expected: Any, path: str) -> Any:
                 "pass None for it",
             )
         return None
-    if type(g) in (float, int, complex) and not expected.shape and np.can_cast(type(g)(0), expected.dtype):
+    if type(g) in (float, int, complex) and not expected.shape and np.result_type(g, expected.dtype) == expected.dtype:
         return expected.dtype.type(g)
     got = type_of(g) if _is_array(g) else None
     if got is not None and isinstance(g, np.generic) and got.dtype.kind == expected.dtype.kind and not expected.shape:
@@ -426,15 +440,20 @@ def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
         >>> fg.hvp(lambda x: (x**3).sum())(np.array([1.0, 0.0]), np.array([2.0, 5.0]))
         array([12.,  0.])
     """
-    Selection("hvp", f, argnums, None)
+    selection = Selection("hvp", f, argnums, None)
+    if not selection.single:
+        raise ArgumentError(f"hvp: argnums must be one int, got {argnums!r}", "hvp(lambda pair: f(*pair))(v, (x, y))")
 
     def product(v: Any, *args: Any, **kwargs: Any) -> Any:
-        place = argnums % len(args) if args else 0
+        (place,) = selection.resolve(args, kwargs)
 
         def gradient_at(x: Any) -> Any:
-            return grad(f, argnums)(*args[:place], x, *args[place + 1 :], **kwargs)
+            if isinstance(place, str):
+                return grad(f, argnames=place)(*args, **{**kwargs, place: x})
+            return grad(f, place)(*args[:place], x, *args[place + 1 :], **kwargs)
 
-        _, pullback = vjp(gradient_at, args[place])
+        gradient_at.__name__ = f"grad({function_name(f)})"
+        _, pullback = vjp(gradient_at, kwargs[place] if isinstance(place, str) else args[place])
         return pullback(v)[0]
 
     return product

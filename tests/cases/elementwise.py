@@ -83,6 +83,7 @@ UNARY: dict[str, Domain] = {
     "conjugate": ANY,
     "real": ANY,
     "imag": off_axes,
+    "direction": off_axes,
     "sign": NONZERO,
     "floor": ANY,
     "ceil": ANY,

@@ -1,0 +1,8 @@
+"""Settings, read from the environment when funcgrad is imported."""
+
+from __future__ import annotations
+
+import os
+
+CHECK = os.environ.get("FUNCGRAD_CHECK", "") not in ("", "0")
+"""`FUNCGRAD_CHECK=1`: check every jaxpr, and remember the source line of every traced operation for error messages."""
