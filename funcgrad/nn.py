@@ -41,6 +41,7 @@ from funcgrad.ops.flow import stop_gradient
 from funcgrad.ops.index import getitem
 from funcgrad.ops.reduce import kept
 from funcgrad.ops.softmax import LogSoftmax, LogSumExp, Softmax
+from funcgrad.ops.special import gelu as _gelu
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -70,8 +71,6 @@ __all__ = [
 ]
 
 Axis = int | tuple[int, ...] | None
-
-_GELU_SCALE = 2 * math.sqrt(2 / math.pi)
 
 
 # Making a primitive costs about as much as applying it to a small array.
@@ -109,7 +108,7 @@ def _real(x: Array, name: str) -> Array:
 def relu(x: Array) -> Array:
     """The positive part, max(x, 0). Its slope at 0 is 0.
 
-    Example:
+    Examples:
         >>> fg.grad(lambda x: fg.nn.relu(x).sum())(np.array([-1.0, 0.0, 2.0]))
         array([0., 0., 1.])
     """
@@ -119,7 +118,7 @@ def relu(x: Array) -> Array:
 def relu6(x: Array) -> Array:
     """The positive part, but at most 6. Its slope at 0 and at 6 is 0.
 
-    Example:
+    Examples:
         >>> fg.nn.relu6(np.array([-1.0, 3.0, 8.0]))
         array([0., 3., 6.])
     """
@@ -130,7 +129,7 @@ def relu6(x: Array) -> Array:
 def leaky_relu(x: Array, negative_slope: Array = 0.01) -> Array:
     """`x` where it is not negative, else `negative_slope * x`.
 
-    Example:
+    Examples:
         >>> fg.nn.leaky_relu(np.array([-1.0, 2.0]))
         array([-0.01,  2.  ])
     """
@@ -141,7 +140,7 @@ def leaky_relu(x: Array, negative_slope: Array = 0.01) -> Array:
 def elu(x: Array, alpha: Array = 1.0) -> Array:
     """The exponential linear unit: `x` where it is positive, else `alpha * (exp(x) - 1)`.
 
-    Example:
+    Examples:
         >>> fg.nn.elu(np.array([-1e4, 1e4]))
         array([-1.e+00,  1.e+04])
     """
@@ -152,7 +151,7 @@ def elu(x: Array, alpha: Array = 1.0) -> Array:
 def selu(x: Array) -> Array:
     """The self-normalizing ELU, which keeps mean 0 and variance 1 (Klambauer et al. 2017, equation 2).
 
-    Example:
+    Examples:
         >>> fg.nn.selu(np.array([-1.0, 1.0]))
         array([-1.11133074,  1.05070099])
     """
@@ -166,21 +165,18 @@ def gelu(x: Array, approximate: bool = True) -> Array:
         x: The array.
         approximate: False for the distribution function itself, True for its approximation by a tanh.
 
-    Example:
+    Examples:
         >>> fg.nn.gelu(np.array([-1.0, 1.0]), approximate=False)
         array([-0.15865525,  0.84134475])
     """
     x = _inexact(x)
-    if approximate:
-        # (1 + tanh(u)) / 2 is sigmoid(2u)
-        return x * _sigmoid(x * (_GELU_SCALE + _GELU_SCALE * 0.044715 * (x * x)))
-    return x * (0.5 * erfc(-math.sqrt(0.5) * x))
+    return _gelu(x) if approximate else x * (0.5 * erfc(-math.sqrt(0.5) * x))
 
 
 def silu(x: Array) -> Array:
     """`x * sigmoid(x)`, also called swish.
 
-    Example:
+    Examples:
         >>> fg.nn.silu(np.array([-1000.0, 0.0, 1000.0]))
         array([  -0.,    0., 1000.])
     """
@@ -189,12 +185,13 @@ def silu(x: Array) -> Array:
 
 
 swish = silu
+"""The same as `silu`."""
 
 
 def mish(x: Array) -> Array:
     """`x * tanh(softplus(x))` (Misra 2019, equation 1).
 
-    Example:
+    Examples:
         >>> fg.nn.mish(np.array([-1000.0, 0.0, 1000.0]))
         array([  -0.,    0., 1000.])
     """
@@ -208,7 +205,7 @@ def glu(x: Array, axis: int = -1) -> Array:
     Raises:
         ShapeError: The axis has an odd length.
 
-    Example:
+    Examples:
         >>> fg.nn.glu(np.array([1.0, 2.0, 0.0, 0.0]))
         array([0.5, 1. ])
     """
@@ -226,7 +223,7 @@ def glu(x: Array, axis: int = -1) -> Array:
 def sigmoid(x: Array) -> Array:
     """The logistic function, `1 / (1 + exp(-x))`.
 
-    Example:
+    Examples:
         >>> fg.nn.sigmoid(np.array([-1000.0, 0.0, 1000.0]))
         array([0. , 0.5, 1. ])
     """
@@ -236,7 +233,7 @@ def sigmoid(x: Array) -> Array:
 def log_sigmoid(x: Array) -> Array:
     """The logarithm of the sigmoid.
 
-    Example:
+    Examples:
         >>> fg.nn.log_sigmoid(np.array([-1000.0, 1000.0]))
         array([-1000.,    -0.])
     """
@@ -246,7 +243,7 @@ def log_sigmoid(x: Array) -> Array:
 def softplus(x: Array) -> Array:
     """A smooth positive part, `log(1 + exp(x))`.
 
-    Example:
+    Examples:
         >>> fg.nn.softplus(np.array([-1000.0, 1000.0]))
         array([   0., 1000.])
     """
@@ -256,7 +253,7 @@ def softplus(x: Array) -> Array:
 def hard_sigmoid(x: Array) -> Array:
     """A sigmoid of straight lines: `relu6(x + 3) / 6`.
 
-    Example:
+    Examples:
         >>> fg.nn.hard_sigmoid(np.array([-4.0, 0.0, 4.0]))
         array([0. , 0.5, 1. ])
     """
@@ -266,7 +263,7 @@ def hard_sigmoid(x: Array) -> Array:
 def hard_tanh(x: Array) -> Array:
     """`x`, but not less than -1 and not more than 1. Its slope at -1 and at 1 is 1.
 
-    Example:
+    Examples:
         >>> fg.nn.hard_tanh(np.array([-2.0, 0.5, 2.0]))
         array([-1. ,  0.5,  1. ])
     """
@@ -277,7 +274,7 @@ def hard_tanh(x: Array) -> Array:
 def soft_sign(x: Array) -> Array:
     """`x / (1 + abs(x))`.
 
-    Example:
+    Examples:
         >>> fg.nn.soft_sign(np.array([-1.0, 0.0, 3.0]))
         array([-0.5 ,  0.  ,  0.75])
     """
@@ -295,7 +292,7 @@ def softmax(x: Array, axis: Axis = -1, where: Array | None = None) -> Array:
         axis: The axis or axes along which the result sums to 1; None for all.
         where: Which elements take part; the others get 0.
 
-    Example:
+    Examples:
         >>> fg.nn.softmax(np.array([1000.0, 1000.0, 0.0]))
         array([0.5, 0.5, 0. ])
     """
@@ -313,7 +310,7 @@ def log_softmax(x: Array, axis: Axis = -1, where: Array | None = None) -> Array:
         axis: The axis or axes along which the softmax sums to 1; None for all.
         where: Which elements take part; the others get -inf.
 
-    Example:
+    Examples:
         >>> fg.nn.log_softmax(np.array([-np.inf, 0.0]))
         array([-inf,   0.])
     """
@@ -346,7 +343,7 @@ def logsumexp(
     Returns:
         The logarithm, NaN where the sum is negative; with `return_sign` the pair of logarithm and sign.
 
-    Example:
+    Examples:
         >>> fg.nn.logsumexp(np.array([1000.0, 1000.0]))
         np.float64(1000.6931471805599)
         >>> fg.grad(fg.nn.logsumexp)(np.array([-np.inf, 0.0]))
@@ -386,7 +383,7 @@ def one_hot(x: Array, num_classes: int, *, dtype: DTypeLike = float, axis: int =
         dtype: The dtype of the result.
         axis: Where the new axis lies in the result.
 
-    Example:
+    Examples:
         >>> fg.nn.one_hot([0, 2], 3)
         array([[1., 0., 0.],
                [0., 0., 1.]])

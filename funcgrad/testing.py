@@ -41,7 +41,7 @@ def check_grads(
     Source:
         <ct, J v> = <Jᵀ ct, v>: the scalar test of Griewank and Walther, "Evaluating Derivatives" (2008), section 3.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import funcgrad as fg
         >>> fg.testing.check_grads(lambda x: np.sin(x) * x, (np.array([0.5, 1.0]),), order=3)

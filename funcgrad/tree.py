@@ -55,7 +55,7 @@ def flatten(tree: Tree) -> tuple[list[Any], Structure]:
     Raises:
         TreeError: A leaf is a set or an iterator, which are containers without an order or without a length.
 
-    Example:
+    Examples:
         >>> from funcgrad import tree
         >>> leaves, structure = tree.flatten({"w": 1.0, "b": [2.0, None]})
         >>> leaves
@@ -125,7 +125,7 @@ def register_node(
     Raises:
         ValueError: The class is registered already.
 
-    Example:
+    Examples:
         >>> from funcgrad import tree
         >>> class Pair:
         ...     def __init__(self, a, b):
@@ -145,7 +145,7 @@ def register_node(
 def unflatten(structure: Structure, leaves: Iterable[Any]) -> Tree:
     """The pytree of a structure with new leaves; see `flatten`.
 
-    Example:
+    Examples:
         >>> from funcgrad import tree
         >>> tree.unflatten(tree.structure((0, [0])), [1, 2])
         (1, [2])
@@ -162,7 +162,7 @@ def unflatten(structure: Structure, leaves: Iterable[Any]) -> Tree:
 def leaves(tree: Tree) -> list[Any]:
     """The leaves of a pytree, in order.
 
-    Example:
+    Examples:
         >>> from funcgrad import tree
         >>> tree.leaves({"b": 2, "a": (1, None)})
         [1, 2]
@@ -173,7 +173,7 @@ def leaves(tree: Tree) -> list[Any]:
 def structure(tree: Tree) -> Structure:
     """The structure of a pytree: its containers, with a mark for each leaf.
 
-    Example:
+    Examples:
         >>> from funcgrad import tree
         >>> tree.structure((1, {"a": 2})) == tree.structure((3, {"a": 4}))
         True
@@ -195,7 +195,7 @@ def map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     Raises:
         TreeError: The structures differ; the message names the first place where they do.
 
-    Example:
+    Examples:
         >>> from funcgrad import tree
         >>> tree.map(lambda w, g: w - 0.5 * g, {"w": 1.0, "b": 0.0}, {"w": 2.0, "b": 4.0})
         {'w': 0.0, 'b': -2.0}
@@ -225,7 +225,7 @@ def reduce(f: Callable[[Any, Any], Any], tree: Tree, initial: Any = None) -> Any
     Raises:
         TypeError: There is no leaf and no `initial`.
 
-    Example:
+    Examples:
         >>> from funcgrad import tree
         >>> tree.reduce(lambda total, x: total + x, {"a": 1, "b": [2, 3]}, 0)
         6
@@ -244,7 +244,7 @@ def reduce(f: Callable[[Any, Any], Any], tree: Tree, initial: Any = None) -> Any
 def all(tree: Tree) -> bool:
     """True if all leaves are true.
 
-    Example:
+    Examples:
         >>> from funcgrad import tree
         >>> tree.all({"a": True, "b": [1, 0]})
         False
@@ -260,7 +260,7 @@ def transpose(outer: Structure, inner: Structure, tree: Tree) -> Tree:
         inner: The structure of each inner tree.
         tree: An `outer` tree whose leaves are `inner` trees.
 
-    Example:
+    Examples:
         >>> from funcgrad import tree
         >>> tree.transpose(tree.structure([0, 0]), tree.structure({"a": 0}), [{"a": 1}, {"a": 2}])
         {'a': [1, 2]}
@@ -278,7 +278,7 @@ def transpose(outer: Structure, inner: Structure, tree: Tree) -> Tree:
 def flatten_with_path(tree: Tree) -> tuple[list[tuple[str, Any]], Structure]:
     """The leaves with their paths, and the structure.
 
-    Example:
+    Examples:
         >>> from funcgrad import tree
         >>> tree.flatten_with_path({"w": [1.0, 2.0]})[0]
         [("['w'][0]", 1.0), ("['w'][1]", 2.0)]
@@ -290,7 +290,7 @@ def flatten_with_path(tree: Tree) -> tuple[list[tuple[str, Any]], Structure]:
 def map_with_path(f: Callable[[str, Any], Any], tree: Tree) -> Tree:
     """Apply `f(path, leaf)` to each leaf.
 
-    Example:
+    Examples:
         >>> from funcgrad import tree
         >>> tree.map_with_path(lambda path, x: f"{path} = {x}", {"w": 1.0})
         {'w': "['w'] = 1.0"}
@@ -312,7 +312,7 @@ def ravel_pytree(tree: Tree) -> tuple[Any, Callable[[Any], Tree]]:
     Raises:
         TreeError: A leaf is neither an array nor a number.
 
-    Example:
+    Examples:
         >>> from funcgrad import tree
         >>> vector, unravel = tree.ravel_pytree({"w": [1.0, 2.0], "b": 3.0})
         >>> vector

@@ -15,10 +15,13 @@ from tests.cases import CASES
 PUBLIC = ["funcgrad", "funcgrad.numpy", "funcgrad.numpy.linalg", "funcgrad.nn", "funcgrad.tree", "funcgrad.testing"]
 
 
+# as the package has them, before a test or a block of the docs adds a line
+LINES = set(table())
+
+
 def test_every_primitive_has_an_input_strategy() -> None:
     classes = {cls.name for cls in registered() if cls not in (Unary, Binary) and cls.__module__.startswith("funcgrad")}
-    lines = {name for name, line in table().items()}
-    assert (classes | lines) - set(CASES) == set()
+    assert (classes | LINES) - set(CASES) == set()
 
 
 @pytest.mark.parametrize("cls", registered(), ids=lambda cls: cls.__name__)

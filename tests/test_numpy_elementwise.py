@@ -256,6 +256,8 @@ def test_where_takes_numbers_for_truth() -> None:
     np.testing.assert_array_equal(y, np.where(c, x, 10 * x))
     np.testing.assert_array_equal(pullback(np.ones(3))[0], 0)
     np.testing.assert_array_equal(pullback(np.ones(3))[1], [10, 1, 1])
+    gradient = fg.grad(lambda x: fnp.where(c, fnp.where([1, 0, 1], x, 2 * x), 0).sum() + fnp.where(1, x, 0).sum())(x)
+    np.testing.assert_array_equal(gradient, [1, 3, 2])
 
 
 def test_where_differentiates_only_the_branch_that_it_takes() -> None:

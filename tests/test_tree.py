@@ -79,7 +79,9 @@ def test_map_of_a_composite_is_the_composite_of_maps(t: Any) -> None:
 @given(t=trees)
 def test_map_pairs_the_leaves_at_the_same_place(t: Any) -> None:
     other = tree.map(lambda x: ("second", x)[1:][0], t)
-    assert tree.leaves(tree.map(lambda a, b, c: (a == b == c) or "differs", t, other, t)) == [True] * len(tree.leaves(t))
+    assert tree.leaves(tree.map(lambda a, b, c: (a == b == c) or "differs", t, other, t)) == [True] * len(
+        tree.leaves(t)
+    )
 
 
 @some
@@ -232,7 +234,9 @@ def test_transpose_turns_a_tree_of_trees_inside_out() -> None:
     ],
 )
 def test_a_set_or_an_iterator_cannot_be_a_leaf(bad: Any, kind: str, wrap: Any, path: str) -> None:
-    with pytest.raises(fg.errors.TreeError, match=rf"^\[FG013\] a {kind} cannot be part of a pytree.*{path}\n") as caught:
+    with pytest.raises(
+        fg.errors.TreeError, match=rf"^\[FG013\] a {kind} cannot be part of a pytree.*{path}\n"
+    ) as caught:
         tree.leaves(wrap(bad))
     assert isinstance(caught.value, ValueError)
     assert "Fix: pass a list or a tuple" in str(caught.value)

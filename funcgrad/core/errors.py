@@ -42,7 +42,7 @@ class FuncgradError(Exception):
         fix: The way out, as code.
         at: The user's source line, where it is not the line that is running now.
 
-    Example:
+    Examples:
         >>> import funcgrad as fg
         >>> try:
         ...     fg.grad(lambda x: x)([1.0, 2.0])
@@ -154,9 +154,9 @@ class InternalError(FuncgradError, AssertionError):
 
 
 def shown(x: object) -> str:
-    """A value as messages show it: without an address in memory, and on one line."""
-    text = repr(x)
-    return text if len(text) < 80 and "\n" not in text and " at 0x" not in text else f"of type {type(x).__name__}"
+    """A value as messages show it: `a str ('abc')`, without an address in memory, on one line."""
+    kind, text = f"a {type(x).__name__}", repr(x)
+    return f"{kind} ({text})" if len(text) < 80 and "\n" not in text and " at 0x" not in text else kind
 
 
 class SourceLine:

@@ -71,7 +71,7 @@ class Jaxpr:
         equations: In an order in which they can be evaluated.
         outputs: Variables or literals.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import funcgrad as fg
         >>> fg.make_jaxpr(lambda x: np.sin(x) * 2.0)(3.0)
@@ -121,7 +121,7 @@ def check(jaxpr: Jaxpr) -> None:
 
     Raises:
         InternalError: A variable is used before it is assigned or assigned twice, a constant does not have its
-            variable's type, or an equation's outputs do not have the types that its primitive gives.
+            variable's type, or an equation's inputs or outputs do not have the types that its primitive takes and gives.
     """
     known: set[Var] = set()
 
@@ -145,7 +145,10 @@ def check(jaxpr: Jaxpr) -> None:
         where = f"in the equation of {equation.primitive.show()}"
         for atom in equation.inputs:
             use(atom, where)
-        expected = out_types(equation.primitive, equation.inputs)
+        try:
+            expected = out_types(equation.primitive, equation.inputs)
+        except (TypeError, ValueError, IndexError) as error:
+            raise InternalError(f"{where} the type rule refuses the inputs: {error}\n{jaxpr!r}") from error
         actual_types = tuple(var.type for var in equation.outputs)
         if expected != actual_types:
             raise InternalError(f"{where} the outputs have types {actual_types}, not {expected}\n{jaxpr!r}")

@@ -41,7 +41,7 @@ class ArrayType:
         dtype: The NumPy dtype of the elements; anything that `numpy.dtype` accepts.
         weak: True for a Python scalar, whose dtype gives way to that of an array (NEP 50).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from funcgrad import ShapeDtypeStruct
         >>> ShapeDtypeStruct((3, 2), np.float32)

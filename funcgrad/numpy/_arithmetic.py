@@ -49,7 +49,7 @@ __all__ = [
 def add(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1 + x2`, by element.
 
-    Example:
+    Examples:
         >>> fnp.add(1.0, 2.0)
         np.float64(3.0)
     """
@@ -59,7 +59,7 @@ def add(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = 
 def subtract(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1 - x2`, by element.
 
-    Example:
+    Examples:
         >>> fnp.subtract(1.0, 2.0)
         np.float64(-1.0)
     """
@@ -69,7 +69,7 @@ def subtract(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | No
 def multiply(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1 * x2`, by element.
 
-    Example:
+    Examples:
         >>> fnp.multiply(2.0, 3.0)
         np.float64(6.0)
     """
@@ -79,7 +79,7 @@ def multiply(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | No
 def divide(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1 / x2`, by element.
 
-    Example:
+    Examples:
         >>> fnp.divide(1, 2)
         np.float64(0.5)
     """
@@ -89,7 +89,7 @@ def divide(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None
 def floor_divide(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1 // x2`, by element: the quotient rounded down. Piecewise constant.
 
-    Example:
+    Examples:
         >>> fnp.floor_divide(-7, 2)
         np.int64(-4)
     """
@@ -101,7 +101,7 @@ def remainder(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | N
 
     The slopes are 1 and -floor(x1 / x2).
 
-    Example:
+    Examples:
         >>> fnp.remainder(-5.5, 2.0)
         np.float64(0.5)
     """
@@ -111,7 +111,7 @@ def remainder(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | N
 def fmod(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """What division rounded toward zero leaves of `x1`, with the sign of `x1`.
 
-    Example:
+    Examples:
         >>> fnp.fmod(-5.5, 2.0)
         np.float64(-1.5)
     """
@@ -120,7 +120,7 @@ def fmod(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None =
 def divmod(x1: Array, x2: Array, /) -> tuple[Array, Array]:
     """The pair `x1 // x2`, `x1 % x2`.
 
-    Example:
+    Examples:
         >>> fnp.divmod(-7, 2)
         (np.int64(-4), np.int64(1))
     """
@@ -133,7 +133,7 @@ def power(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None 
 
     The slope in `x2` is NaN where `x1` is negative; both slopes of `0**0` are 0, and so is that of `0**x2` in `x2`.
 
-    Example:
+    Examples:
         >>> fg.grad(lambda x: fnp.power(x, 3))(2.0)
         array(12.)
     """
@@ -142,7 +142,7 @@ def power(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None 
 def float_power(x1: Array, x2: Array, /, out: None = None) -> Array:
     """`x1` to the power `x2`, in double precision at least.
 
-    Example:
+    Examples:
         >>> fnp.float_power(2, -1)
         np.float64(0.5)
     """
@@ -157,7 +157,7 @@ def float_power(x1: Array, x2: Array, /, out: None = None) -> Array:
 def negative(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`-x`, by element.
 
-    Example:
+    Examples:
         >>> fnp.negative(2.0)
         np.float64(-2.0)
     """
@@ -167,7 +167,7 @@ def negative(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -
 def positive(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`+x`, by element.
 
-    Example:
+    Examples:
         >>> fnp.positive(2.0)
         np.float64(2.0)
     """
@@ -177,7 +177,7 @@ def positive(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -
 def absolute(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The absolute value. Its slope at 0 is 0, for complex `x` too.
 
-    Example:
+    Examples:
         >>> fnp.absolute(-2.0)
         np.float64(2.0)
     """
@@ -187,7 +187,7 @@ def absolute(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -
 def fabs(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The absolute value of a real number, as floating point. Its slope at 0 is 0.
 
-    Example:
+    Examples:
         >>> fnp.fabs(-2)
         np.float64(2.0)
     """
@@ -196,7 +196,7 @@ def fabs(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Ar
 def sign(x: Array, /, out: None = None) -> Array:
     """-1, 0 or 1 by the sign of `x`, with derivative 0; for complex `x` the direction `x / abs(x)`, 0 at 0.
 
-    Example:
+    Examples:
         >>> fnp.sign([-2.0, 0.0, 3.0])
         array([-1.,  0.,  1.])
     """
@@ -209,7 +209,7 @@ def sign(x: Array, /, out: None = None) -> Array:
 def square(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x * x`, by element.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.square)(3.0)
         array(6.)
     """
@@ -219,7 +219,7 @@ def square(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> 
 def sqrt(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The square root. Its slope at 0 is infinite.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.sqrt)(4.0)
         array(0.25)
     """
@@ -229,7 +229,7 @@ def sqrt(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Ar
 def cbrt(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The cube root. Its slope at 0 is infinite.
 
-    Example:
+    Examples:
         >>> fnp.cbrt(-8.0)
         np.float64(-2.0)
     """
@@ -239,7 +239,7 @@ def cbrt(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Ar
 def reciprocal(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`1 / x`, by element.
 
-    Example:
+    Examples:
         >>> fnp.reciprocal(4.0)
         np.float64(0.25)
     """
@@ -249,7 +249,7 @@ def reciprocal(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None)
 def hypot(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`sqrt(x1**2 + x2**2)` without overflow. Both slopes at (0, 0) are 0.
 
-    Example:
+    Examples:
         >>> fnp.hypot(3.0, 4.0)
         np.float64(5.0)
     """

@@ -54,7 +54,7 @@ def matmul(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None
     Raises:
         ShapeError: The inner lengths differ, or the stacks do not broadcast.
 
-    Example:
+    Examples:
         >>> x, w = np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]])
         >>> fg.grad(lambda w: fnp.matmul(x, w).sum())(w)
         array([[1.],
@@ -79,7 +79,7 @@ def dot(a: Array, b: Array, out: None = None) -> Array:
     Raises:
         ShapeError: The two axes differ in length.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.dot)(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
         array([3., 4.])
     """
@@ -95,7 +95,7 @@ def inner(a: Array, b: Array, /) -> Array:
     Raises:
         ShapeError: The last axes differ in length.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.inner)(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
         array([3., 4.])
     """
@@ -110,7 +110,7 @@ def inner(a: Array, b: Array, /) -> Array:
 def outer(a: Array, b: Array, out: None = None) -> Array:
     """The matrix of all products of an element of `a` with one of `b`, both flattened.
 
-    Example:
+    Examples:
         >>> fg.grad(lambda a, b: fnp.outer(a, b).sum())(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
         array([7., 7.])
     """
@@ -126,7 +126,7 @@ def vdot(a: Array, b: Array, /) -> Array:
     Raises:
         ShapeError: The numbers of elements differ.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.vdot)(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
         array([3., 4.])
     """
@@ -138,7 +138,7 @@ def vdot(a: Array, b: Array, /) -> Array:
 def vecdot(x1: Array, x2: Array, /, out: None = None, *, axis: int = -1, dtype: DTypeLike | None = None) -> Array:
     """The sum of conj(x1) · x2 over `axis`; the other axes broadcast.
 
-    Example:
+    Examples:
         >>> fnp.vecdot(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1.0, 10.0]))
         array([21., 43.])
     """
@@ -153,7 +153,7 @@ def vecdot(x1: Array, x2: Array, /, out: None = None, *, axis: int = -1, dtype: 
 def matvec(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The products of matrices `(..., m, n)` and vectors `(..., n)`; the axes before broadcast.
 
-    Example:
+    Examples:
         >>> fnp.matvec(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 0.0], [0.0, 1.0]]))
         array([[1., 3.],
                [2., 4.]])
@@ -165,7 +165,7 @@ def matvec(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None
 def vecmat(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The products of conjugated vectors `(..., n)` and matrices `(..., n, m)`; the axes before broadcast.
 
-    Example:
+    Examples:
         >>> fnp.vecmat(np.array([1.0, 10.0]), np.array([[1.0, 2.0], [3.0, 4.0]]))
         array([31., 42.])
     """
@@ -188,7 +188,7 @@ def tensordot(a: Array, b: Array, axes: Axes = 2) -> Array:
     Raises:
         ShapeError: Axes that meet differ in length.
 
-    Example:
+    Examples:
         >>> a, b = np.ones((2, 3, 4)), np.ones((4, 3, 5))
         >>> fnp.tensordot(a, b, axes=([1, 2], [1, 0])).shape
         (2, 5)
@@ -231,7 +231,7 @@ def einsum(
         ArgumentError: The subscripts do not fit the operands.
         ShapeError: Axes with the same letter differ in length.
 
-    Example:
+    Examples:
         >>> fg.grad(lambda m: fnp.einsum("ii->", m))(np.ones((2, 2)))
         array([[1., 0.],
                [0., 1.]])
@@ -247,7 +247,7 @@ def einsum(
 def kron(a: Array, b: Array) -> Array:
     """The Kronecker product: `b`, multiplied by each element of `a`, as blocks of one array.
 
-    Example:
+    Examples:
         >>> fnp.kron(np.array([1.0, 10.0]), np.array([1.0, 2.0]))
         array([ 1.,  2., 10., 20.])
     """

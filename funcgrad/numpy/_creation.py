@@ -59,7 +59,7 @@ def asarray(a: Array, dtype: DTypeLike | None = None, order: Any = None, *, copy
     Raises:
         ShapeError: The parts of a list differ in shape.
 
-    Example:
+    Examples:
         >>> fg.grad(lambda x: fnp.asarray([x, 2 * x]) @ fnp.asarray([1.0, 10.0]))(3.0)
         array(21.)
     """
@@ -85,7 +85,7 @@ def array(
     Raises:
         ShapeError: The parts of a list differ in shape.
 
-    Example:
+    Examples:
         >>> fnp.array([[1, 2], [3, 4]])
         array([[1, 2],
                [3, 4]])
@@ -115,7 +115,7 @@ def _stack(items: Sequence[Any]) -> Array:
 def copy(a: Array, order: Any = "K") -> Array:
     """A copy of `a`. A traced value can't change, and is its own copy.
 
-    Example:
+    Examples:
         >>> x = np.array([1.0, 2.0])
         >>> fnp.copy(x) is x
         False
@@ -126,7 +126,7 @@ def copy(a: Array, order: Any = "K") -> Array:
 def astype(x: Array, dtype: DTypeLike, /, *, copy: bool = True) -> Array:
     """`x` with another dtype. Its cotangent is converted back; an integer dtype has derivative zero.
 
-    Example:
+    Examples:
         >>> fnp.astype(np.array([1.5, 2.5]), np.float32)
         array([1.5, 2.5], dtype=float32)
     """
@@ -143,7 +143,7 @@ def _length(n: Any) -> Any:
 def zeros(shape: int | Shape, dtype: DTypeLike = float, order: Any = "C") -> Array:
     """An array of zeros.
 
-    Example:
+    Examples:
         >>> fnp.zeros((2, 3))
         array([[0., 0., 0.],
                [0., 0., 0.]])
@@ -154,7 +154,7 @@ def zeros(shape: int | Shape, dtype: DTypeLike = float, order: Any = "C") -> Arr
 def ones(shape: int | Shape, dtype: DTypeLike = float, order: Any = "C") -> Array:
     """An array of ones.
 
-    Example:
+    Examples:
         >>> fnp.ones(3)
         array([1., 1., 1.])
     """
@@ -164,7 +164,7 @@ def ones(shape: int | Shape, dtype: DTypeLike = float, order: Any = "C") -> Arra
 def empty(shape: int | Shape, dtype: DTypeLike = float, order: Any = "C") -> Array:
     """An array with arbitrary content, to be filled in place.
 
-    Example:
+    Examples:
         >>> fnp.empty((2, 3)).shape
         (2, 3)
     """
@@ -174,7 +174,7 @@ def empty(shape: int | Shape, dtype: DTypeLike = float, order: Any = "C") -> Arr
 def full(shape: int | Shape, fill_value: Array, dtype: DTypeLike | None = None, order: Any = "C") -> Array:
     """An array that repeats `fill_value`, which may be traced, and may be an array that broadcasts to `shape`.
 
-    Example:
+    Examples:
         >>> fg.grad(lambda x: fnp.full((2, 3), x).sum())(1.0)
         array(6.)
     """
@@ -195,7 +195,7 @@ def zeros_like(
 ) -> Array:
     """An array of zeros with the shape and dtype of `a`; a plain array, also where `a` is traced.
 
-    Example:
+    Examples:
         >>> fnp.zeros_like(np.array([1, 2]))
         array([0, 0])
     """
@@ -205,7 +205,7 @@ def zeros_like(
 def ones_like(a: Array, dtype: DTypeLike | None = None, order: Any = "K", *, shape: int | Shape | None = None) -> Array:
     """An array of ones with the shape and dtype of `a`; a plain array, also where `a` is traced.
 
-    Example:
+    Examples:
         >>> fnp.ones_like(np.array([1.5, 2.5]))
         array([1., 1.])
     """
@@ -217,7 +217,7 @@ def empty_like(
 ) -> Array:
     """An array with arbitrary content, to be filled in place, with the shape and dtype of `a`.
 
-    Example:
+    Examples:
         >>> fnp.empty_like(np.array([1.5, 2.5])).shape
         (2,)
     """
@@ -234,7 +234,7 @@ def full_like(
 ) -> Array:
     """An array with the shape and dtype of `a` that repeats `fill_value`, which may be traced.
 
-    Example:
+    Examples:
         >>> fnp.full_like(np.array([1.5, 2.5]), 7)
         array([7., 7.])
     """
@@ -247,7 +247,7 @@ def full_like(
 def eye(N: int, M: int | None = None, k: int = 0, dtype: DTypeLike = float, order: Any = "C") -> Array:
     """A matrix with ones on the `k`-th diagonal and zeros elsewhere.
 
-    Example:
+    Examples:
         >>> fnp.eye(2, 3, k=1)
         array([[0., 1., 0.],
                [0., 0., 1.]])
@@ -258,7 +258,7 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: DTypeLike = float, orde
 def identity(n: int, dtype: DTypeLike = float) -> Array:
     """The identity matrix.
 
-    Example:
+    Examples:
         >>> fnp.identity(2)
         array([[1., 0.],
                [0., 1.]])
@@ -274,7 +274,7 @@ def arange(
     Raises:
         TracedShapeError: A bound is a traced floating-point number: how many there are would depend on it.
 
-    Example:
+    Examples:
         >>> fnp.arange(2, 8, 2)
         array([2, 4, 6])
     """
@@ -313,7 +313,7 @@ def linspace(
     Returns:
         The numbers; with `retstep` a pair of them and their spacing.
 
-    Example:
+    Examples:
         >>> fnp.linspace(0.0, 1.0, 5)
         array([0.  , 0.25, 0.5 , 0.75, 1.  ])
         >>> fg.grad(lambda x: fnp.linspace(0.0, x, 5).sum())(1.0)
@@ -354,7 +354,7 @@ def logspace(
         dtype: The dtype of the result.
         axis: Where the numbers lie in the result, if the exponents are arrays.
 
-    Example:
+    Examples:
         >>> fnp.logspace(0.0, 2.0, 3)
         array([  1.,  10., 100.])
     """
@@ -383,7 +383,7 @@ def geomspace(
     Raises:
         UnsupportedError: A traced bound is complex.
 
-    Example:
+    Examples:
         >>> fnp.geomspace(1.0, 8.0, 4)
         array([1., 2., 4., 8.])
     """
@@ -432,7 +432,7 @@ def meshgrid(*xi: Array, copy: bool = True, sparse: bool = False, indexing: str 
         sparse: True for grids of length 1 along all but their own axis, to be broadcast.
         indexing: "xy" exchanges the first two axes, as in a picture; "ij" keeps the order.
 
-    Example:
+    Examples:
         >>> fnp.meshgrid(np.array([1, 2, 3]), np.array([10, 20]))
         (array([[1, 2, 3],
                [1, 2, 3]]), array([[10, 10, 10],

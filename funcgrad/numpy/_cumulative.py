@@ -32,7 +32,7 @@ def cumsum(a: Array, axis: int | None = None, dtype: DTypeLike | None = None, ou
         dtype: The dtype to add up in, and of the result.
         out: Not supported.
 
-    Example:
+    Examples:
         >>> fnp.cumsum(np.array([1.0, 2.0, 3.0]))
         array([1., 3., 6.])
     """
@@ -49,7 +49,7 @@ def cumprod(a: Array, axis: int | None = None, dtype: DTypeLike | None = None, o
         dtype: The dtype to multiply in, and of the result.
         out: Not supported.
 
-    Example:
+    Examples:
         >>> fg.grad(lambda x: fnp.cumprod(x).sum())(np.array([2.0, 0.0, 3.0]))
         array([1., 8., 0.])
     """
@@ -85,7 +85,7 @@ def cumulative_sum(
         out: Not supported.
         include_initial: True to begin with 0.
 
-    Example:
+    Examples:
         >>> fnp.cumulative_sum(np.array([1.0, 2.0, 3.0]), include_initial=True)
         array([0., 1., 3., 6.])
     """
@@ -111,7 +111,7 @@ def cumulative_prod(
         out: Not supported.
         include_initial: True to begin with 1.
 
-    Example:
+    Examples:
         >>> fnp.cumulative_prod(np.array([1.0, 2.0, 3.0]), include_initial=True)
         array([1., 1., 2., 6.])
     """

@@ -30,7 +30,7 @@ def diagonal(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array
         axis1: The axis of the rows.
         axis2: The axis of the columns.
 
-    Example:
+    Examples:
         >>> fg.grad(lambda m: fnp.diagonal(m).sum())(np.ones((2, 2)))
         array([[1., 0.],
                [0., 1.]])
@@ -61,7 +61,7 @@ def trace(
         dtype: The dtype to add up in, and of the result.
         out: Not supported.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.trace)(np.ones((2, 2)))
         array([[1., 0.],
                [0., 1.]])
@@ -76,7 +76,7 @@ def trace(
 def diag(v: Array, k: int = 0) -> Array:
     """The k-th diagonal of a matrix; or the matrix with the vector `v` on its k-th diagonal.
 
-    Example:
+    Examples:
         >>> fnp.diag(np.array([1.0, 2.0]))
         array([[1., 0.],
                [0., 2.]])
@@ -99,7 +99,7 @@ def diag(v: Array, k: int = 0) -> Array:
 def tri(N: int, M: int | None = None, k: int = 0, dtype: DTypeLike = float) -> Array:
     """An N × M matrix of ones on and below the k-th diagonal, and zeros above: `numpy.tri`.
 
-    Example:
+    Examples:
         >>> fnp.tri(2, 3)
         array([[1., 0., 0.],
                [1., 1., 0.]])
@@ -110,7 +110,7 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype: DTypeLike = float) -> A
 def tril(m: Array, k: int = 0) -> Array:
     """The matrices `m` with zeros above their k-th diagonal.
 
-    Example:
+    Examples:
         >>> fg.grad(lambda m: fnp.tril(m).sum())(np.ones((2, 2)))
         array([[1., 0.],
                [1., 1.]])
@@ -124,7 +124,7 @@ def tril(m: Array, k: int = 0) -> Array:
 def triu(m: Array, k: int = 0) -> Array:
     """The matrices `m` with zeros below their k-th diagonal.
 
-    Example:
+    Examples:
         >>> fg.grad(lambda m: fnp.triu(m).sum())(np.ones((2, 2)))
         array([[1., 1.],
                [0., 1.]])

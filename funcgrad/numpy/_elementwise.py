@@ -42,6 +42,8 @@ __all__ = [
     "where",
 ]
 
+_BOOL = np.dtype(bool)
+
 
 def where(condition: Array, x: Array | None = None, y: Array | None = None, /) -> Any:
     """`x` where the condition is true, else `y`; with one argument, the indices where it is true.
@@ -59,7 +61,7 @@ def where(condition: Array, x: Array | None = None, y: Array | None = None, /) -
     Raises:
         ArgumentError: Just one of `x` and `y` is given.
 
-    Example:
+    Examples:
         >>> fnp.where([True, False], [1.0, 2.0], 0.0)
         array([1., 0.])
         >>> fg.grad(lambda x: fnp.where(x > 0, fnp.sqrt(x), 0.0))(0.0)
@@ -69,17 +71,19 @@ def where(condition: Array, x: Array | None = None, y: Array | None = None, /) -
         return np.nonzero(condition)
     if x is None or y is None:
         raise ArgumentError("where takes one argument or three; this call has two", "where(condition, x, y)")
-    condition = operand(condition)
-    if isinstance(condition, Tracer) and condition.dtype.kind != "b":
+    condition, x, y = operand(condition), operand(x), operand(y)
+    if not (isinstance(x, Tracer) or isinstance(y, Tracer) or isinstance(condition, Tracer)):
+        return np.where(condition, x, y)
+    if getattr(condition, "dtype", None) is not _BOOL:
         condition = ew.not_equal(condition, 0)
-    return ew.select(condition, operand(x), operand(y))
+    return ew.select(condition, x, y)
 
 
 @applies(ew.maximum)
 def maximum(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The larger of two, NaN if either is NaN. Two equal ones share the cotangent, half each.
 
-    Example:
+    Examples:
         >>> fnp.maximum(1.0, [0.0, 2.0])
         array([1., 2.])
     """
@@ -89,7 +93,7 @@ def maximum(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | Non
 def minimum(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The smaller of two, NaN if either is NaN. Two equal ones share the cotangent, half each.
 
-    Example:
+    Examples:
         >>> fnp.minimum(1.0, [0.0, 2.0])
         array([0., 1.])
     """
@@ -99,7 +103,7 @@ def minimum(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | Non
 def fmax(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The larger of two, the number if one is NaN. Two equal ones share the cotangent.
 
-    Example:
+    Examples:
         >>> fnp.fmax(np.nan, 2.0)
         np.float64(2.0)
     """
@@ -109,7 +113,7 @@ def fmax(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None =
 def fmin(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The smaller of two, the number if one is NaN. Two equal ones share the cotangent.
 
-    Example:
+    Examples:
         >>> fnp.fmin(np.nan, 2.0)
         np.float64(2.0)
     """
@@ -139,7 +143,7 @@ def clip(
     Raises:
         ArgumentError: A bound is given by both its names.
 
-    Example:
+    Examples:
         >>> fg.grad(lambda x: fnp.clip(x, 0.0, 1.0).sum())(np.array([-1.0, 0.0, 0.5, 2.0]))
         array([0. , 0.5, 1. , 0. ])
     """
@@ -169,7 +173,7 @@ def nan_to_num(
         posinf: What replaces infinity; by default the largest finite number of the dtype.
         neginf: What replaces negative infinity; by default the most negative finite number.
 
-    Example:
+    Examples:
         >>> fnp.nan_to_num([1.0, np.nan, np.inf], posinf=9.0)
         array([1., 0., 9.])
     """
@@ -194,7 +198,7 @@ def nan_to_num(
 def copysign(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1` with the sign of `x2`. The slope in `x2` is 0.
 
-    Example:
+    Examples:
         >>> fnp.copysign(2.0, -3.0)
         np.float64(-2.0)
     """
@@ -206,7 +210,7 @@ def heaviside(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | N
 
     The slope in `x1` is 0; that in `x2` is 1 where `x1` is 0.
 
-    Example:
+    Examples:
         >>> fnp.heaviside([-1.0, 0.0, 1.0], 0.5)
         array([0. , 0.5, 1. ])
     """
@@ -216,7 +220,7 @@ def heaviside(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | N
 def floor(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The largest integer not above `x`. Piecewise constant: the derivative is 0.
 
-    Example:
+    Examples:
         >>> fnp.floor(-1.5)
         np.float64(-2.0)
     """
@@ -226,7 +230,7 @@ def floor(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> A
 def ceil(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The smallest integer not below `x`. Piecewise constant: the derivative is 0.
 
-    Example:
+    Examples:
         >>> fnp.ceil(-1.5)
         np.float64(-1.0)
     """
@@ -236,7 +240,7 @@ def ceil(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Ar
 def trunc(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The integer part of `x`. Piecewise constant: the derivative is 0.
 
-    Example:
+    Examples:
         >>> fnp.trunc(-1.5)
         np.float64(-1.0)
     """
@@ -246,7 +250,7 @@ def trunc(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> A
 def rint(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The nearest integer, the even one of two. Piecewise constant: the derivative is 0.
 
-    Example:
+    Examples:
         >>> fnp.rint([0.5, 1.5])
         array([0., 2.])
     """
@@ -255,7 +259,7 @@ def rint(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Ar
 def fix(x: Array, /, out: None = None) -> Array:
     """The same as `trunc`: the integer part. Piecewise constant: the derivative is 0.
 
-    Example:
+    Examples:
         >>> fnp.fix(-1.5)
         np.float64(-1.0)
     """
@@ -266,7 +270,7 @@ def fix(x: Array, /, out: None = None) -> Array:
 def round(a: Array, decimals: int = 0, out: None = None) -> Array:
     """`a` rounded to `decimals` places, halves to even. Piecewise constant: the derivative is 0.
 
-    Example:
+    Examples:
         >>> fnp.round(2.675, 1)
         np.float64(2.7)
     """
@@ -288,7 +292,7 @@ def round(a: Array, decimals: int = 0, out: None = None) -> Array:
 def real(val: Array) -> Array:
     """The real part.
 
-    Example:
+    Examples:
         >>> fnp.real(np.array([1 + 2j]))
         array([1.])
     """
@@ -301,7 +305,7 @@ def real(val: Array) -> Array:
 def imag(val: Array) -> Array:
     """The imaginary part; 0 for a real number.
 
-    Example:
+    Examples:
         >>> fnp.imag(np.array([1 + 2j]))
         array([2.])
     """
@@ -315,7 +319,7 @@ def imag(val: Array) -> Array:
 def conjugate(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The complex conjugate.
 
-    Example:
+    Examples:
         >>> fnp.conjugate(1 + 2j)
         np.complex128(1-2j)
     """
@@ -324,7 +328,7 @@ def conjugate(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) 
 def angle(z: Array, deg: bool = False) -> Array:
     """The angle of a complex number, in (-π, π]; with `deg` in degrees.
 
-    Example:
+    Examples:
         >>> fnp.angle(1j)
         np.float64(1.5707963267948966)
     """

@@ -29,7 +29,7 @@ def take(a: Array, indices: Array, axis: int | None = None, out: None = None, mo
     Raises:
         OutOfBoundsError: A position lies outside the axis, with `mode="raise"`.
 
-    Example:
+    Examples:
         >>> fnp.take(np.array([10.0, 20.0, 30.0]), [0, 2, 0])
         array([10., 30., 10.])
     """
@@ -61,7 +61,7 @@ def take_along_axis(arr: Array, indices: Array, axis: int | None = -1) -> Array:
         ShapeError: The numbers of axes differ.
         OutOfBoundsError: A position lies outside the axis.
 
-    Example:
+    Examples:
         >>> x = np.array([[3.0, 1.0, 2.0]])
         >>> fnp.take_along_axis(x, np.argsort(x, axis=1), axis=1)
         array([[1., 2., 3.]])
@@ -98,7 +98,7 @@ def put_along_axis(arr: Array, indices: Array, values: Array, axis: int | None =
     Raises:
         ShapeError: The numbers of axes differ.
 
-    Example:
+    Examples:
         >>> fnp.put_along_axis(np.zeros((1, 3)), np.array([[2]]), 5.0, axis=1)
         array([[0., 0., 5.]])
     """
@@ -117,7 +117,7 @@ def compress(condition: Array, a: Array, axis: int | None = None, out: None = No
         axis: The axis; None takes from the flattened array.
         out: Not supported.
 
-    Example:
+    Examples:
         >>> fnp.compress([True, False, True], np.array([1.0, 2.0, 3.0]))
         array([1., 3.])
     """
@@ -127,7 +127,7 @@ def compress(condition: Array, a: Array, axis: int | None = None, out: None = No
 def extract(condition: Array, arr: Array) -> Array:
     """The elements where a condition holds, as a vector.
 
-    Example:
+    Examples:
         >>> fnp.extract(np.array([True, False]), np.array([1.0, 2.0]))
         array([1.])
     """
@@ -142,7 +142,7 @@ def delete(arr: Array, obj: Any, axis: int | None = None) -> Array:
         obj: An int, a slice, or a list of positions to leave out.
         axis: The axis; None takes from the flattened array.
 
-    Example:
+    Examples:
         >>> fnp.delete(np.array([1.0, 2.0, 3.0]), 1)
         array([1., 3.])
     """
@@ -156,7 +156,7 @@ def delete(arr: Array, obj: Any, axis: int | None = None) -> Array:
 def ix_(*args: Array) -> tuple[Array, ...]:
     """Index arrays for a grid: `x[fnp.ix_([0, 2], [1])]` takes rows 0 and 2 of column 1.
 
-    Example:
+    Examples:
         >>> np.arange(6.0).reshape(3, 2)[fnp.ix_([0, 2], [1])]
         array([[1.],
                [5.]])

@@ -49,7 +49,7 @@ def concatenate(
     Raises:
         ShapeError: The shapes do not fit.
 
-    Example:
+    Examples:
         >>> fnp.concatenate([np.array([1.0]), np.array([2.0, 3.0])])
         array([1., 2., 3.])
     """
@@ -79,7 +79,7 @@ def stack(
     Raises:
         ShapeError: The shapes differ.
 
-    Example:
+    Examples:
         >>> fnp.stack([np.array([1.0, 2.0]), np.array([3.0, 4.0])], axis=1)
         array([[1., 3.],
                [2., 4.]])
@@ -97,7 +97,7 @@ def stack(
 def vstack(tup: Sequence[Array], *, dtype: Any = None, casting: str = "same_kind") -> Array:
     """Arrays joined along the first axis; vectors count as rows.
 
-    Example:
+    Examples:
         >>> fnp.vstack([np.array([1.0, 2.0]), np.array([3.0, 4.0])])
         array([[1., 2.],
                [3., 4.]])
@@ -108,7 +108,7 @@ def vstack(tup: Sequence[Array], *, dtype: Any = None, casting: str = "same_kind
 def hstack(tup: Sequence[Array], *, dtype: Any = None, casting: str = "same_kind") -> Array:
     """Arrays joined along the second axis; vectors along their only one.
 
-    Example:
+    Examples:
         >>> fnp.hstack([np.array([1.0]), np.array([2.0, 3.0])])
         array([1., 2., 3.])
     """
@@ -119,7 +119,7 @@ def hstack(tup: Sequence[Array], *, dtype: Any = None, casting: str = "same_kind
 def dstack(tup: Sequence[Array]) -> Array:
     """Arrays joined along the third axis.
 
-    Example:
+    Examples:
         >>> fnp.dstack([np.ones((2, 3)), np.ones((2, 3))]).shape
         (2, 3, 2)
     """
@@ -129,7 +129,7 @@ def dstack(tup: Sequence[Array]) -> Array:
 def column_stack(tup: Sequence[Array]) -> Array:
     """Vectors as the columns of a matrix; matrices are joined as they are.
 
-    Example:
+    Examples:
         >>> fnp.column_stack([np.array([1.0, 2.0]), np.array([3.0, 4.0])])
         array([[1., 3.],
                [2., 4.]])
@@ -146,7 +146,7 @@ def array_split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Arr
         indices_or_sections: The number of parts, or the places to cut at.
         axis: The axis.
 
-    Example:
+    Examples:
         >>> fnp.array_split(np.arange(3.0), 2)
         [array([0., 1.]), array([2.])]
     """
@@ -176,7 +176,7 @@ def split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
     Raises:
         ShapeError: The axis does not divide into that many equal parts.
 
-    Example:
+    Examples:
         >>> fnp.split(np.arange(4.0), 2)
         [array([0., 1.]), array([2., 3.])]
     """
@@ -193,7 +193,7 @@ def split(ary: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
 def hsplit(ary: Array, indices_or_sections: Any) -> list[Array]:
     """`split` along the second axis, or the only one.
 
-    Example:
+    Examples:
         >>> [part.shape for part in fnp.hsplit(np.ones((2, 4)), 2)]
         [(2, 2), (2, 2)]
     """
@@ -203,7 +203,7 @@ def hsplit(ary: Array, indices_or_sections: Any) -> list[Array]:
 def vsplit(ary: Array, indices_or_sections: Any) -> list[Array]:
     """`split` along the first axis of an array with two or more.
 
-    Example:
+    Examples:
         >>> [part.shape for part in fnp.vsplit(np.ones((4, 2)), 2)]
         [(2, 2), (2, 2)]
     """
@@ -213,7 +213,7 @@ def vsplit(ary: Array, indices_or_sections: Any) -> list[Array]:
 def unstack(x: Array, /, *, axis: int = 0) -> tuple[Array, ...]:
     """The array's parts along an axis, which disappears.
 
-    Example:
+    Examples:
         >>> fnp.unstack(np.array([[1.0, 2.0], [3.0, 4.0]]))
         (array([1., 2.]), array([3., 4.]))
     """
@@ -230,7 +230,7 @@ def tile(A: Array, reps: int | Sequence[int]) -> Array:
         A: The array.
         reps: How often, for each axis; a single number counts for the last.
 
-    Example:
+    Examples:
         >>> fnp.tile(np.array([1.0, 2.0]), 2)
         array([1., 2., 1., 2.])
     """
@@ -256,7 +256,7 @@ def repeat(a: Array, repeats: int | Sequence[int], axis: int | None = None) -> A
     Raises:
         TracedShapeError: `repeats` is a traced value: the length of the result would depend on it.
 
-    Example:
+    Examples:
         >>> fnp.repeat(np.array([1.0, 2.0]), 2)
         array([1., 1., 2., 2.])
     """

@@ -54,7 +54,7 @@ __all__ = [
 def equal(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1 == x2`, by element.
 
-    Example:
+    Examples:
         >>> fnp.equal([1, 2], 1)
         array([ True, False])
     """
@@ -64,7 +64,7 @@ def equal(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None 
 def not_equal(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1 != x2`, by element.
 
-    Example:
+    Examples:
         >>> fnp.not_equal([1, 2], 1)
         array([False,  True])
     """
@@ -74,7 +74,7 @@ def not_equal(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | N
 def less(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1 < x2`, by element.
 
-    Example:
+    Examples:
         >>> fnp.less([1, 2], 2)
         array([ True, False])
     """
@@ -84,7 +84,7 @@ def less(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None =
 def less_equal(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1 <= x2`, by element.
 
-    Example:
+    Examples:
         >>> fnp.less_equal([1, 2], 1)
         array([ True, False])
     """
@@ -94,7 +94,7 @@ def less_equal(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | 
 def greater(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1 > x2`, by element.
 
-    Example:
+    Examples:
         >>> fnp.greater([1, 2], 1)
         array([False,  True])
     """
@@ -104,7 +104,7 @@ def greater(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | Non
 def greater_equal(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1 >= x2`, by element.
 
-    Example:
+    Examples:
         >>> fnp.greater_equal([1, 2], 2)
         array([False,  True])
     """
@@ -114,7 +114,7 @@ def greater_equal(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike
 def logical_and(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """Whether both are true, by element.
 
-    Example:
+    Examples:
         >>> fnp.logical_and([True, True], [True, False])
         array([ True, False])
     """
@@ -124,7 +124,7 @@ def logical_and(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike |
 def logical_or(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """Whether at least one is true, by element.
 
-    Example:
+    Examples:
         >>> fnp.logical_or([True, False], [False, False])
         array([ True, False])
     """
@@ -134,7 +134,7 @@ def logical_or(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | 
 def logical_xor(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """Whether exactly one is true, by element.
 
-    Example:
+    Examples:
         >>> fnp.logical_xor([True, True], [True, False])
         array([False,  True])
     """
@@ -144,7 +144,7 @@ def logical_xor(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike |
 def logical_not(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """Whether `x` is false, by element.
 
-    Example:
+    Examples:
         >>> fnp.logical_not([True, False])
         array([False,  True])
     """
@@ -154,7 +154,7 @@ def logical_not(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None
 def bitwise_and(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1 & x2`, by element.
 
-    Example:
+    Examples:
         >>> fnp.bitwise_and(6, 3)
         np.int64(2)
     """
@@ -164,7 +164,7 @@ def bitwise_and(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike |
 def bitwise_or(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1 | x2`, by element.
 
-    Example:
+    Examples:
         >>> fnp.bitwise_or(6, 3)
         np.int64(7)
     """
@@ -174,7 +174,7 @@ def bitwise_or(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | 
 def bitwise_xor(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1 ^ x2`, by element.
 
-    Example:
+    Examples:
         >>> fnp.bitwise_xor(6, 3)
         np.int64(5)
     """
@@ -184,7 +184,7 @@ def bitwise_xor(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike |
 def invert(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`~x`, by element.
 
-    Example:
+    Examples:
         >>> fnp.invert(5)
         np.int64(-6)
     """
@@ -194,7 +194,7 @@ def invert(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> 
 def left_shift(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1 << x2`, by element.
 
-    Example:
+    Examples:
         >>> fnp.left_shift(1, 4)
         np.int64(16)
     """
@@ -204,7 +204,7 @@ def left_shift(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | 
 def right_shift(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1 >> x2`, by element.
 
-    Example:
+    Examples:
         >>> fnp.right_shift(16, 3)
         np.int64(2)
     """
@@ -214,7 +214,7 @@ def right_shift(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike |
 def isnan(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """Whether `x` is NaN, by element.
 
-    Example:
+    Examples:
         >>> fnp.isnan([1.0, np.nan])
         array([False,  True])
     """
@@ -224,7 +224,7 @@ def isnan(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> A
 def isinf(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """Whether `x` is infinite, by element.
 
-    Example:
+    Examples:
         >>> fnp.isinf([1.0, -np.inf])
         array([False,  True])
     """
@@ -234,7 +234,7 @@ def isinf(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> A
 def isfinite(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """Whether `x` is neither infinite nor NaN, by element.
 
-    Example:
+    Examples:
         >>> fnp.isfinite([1.0, np.inf])
         array([ True, False])
     """
@@ -244,7 +244,7 @@ def isfinite(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -
 def signbit(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """Whether the sign of `x` is set, by element; that of -0.0 is.
 
-    Example:
+    Examples:
         >>> fnp.signbit([1.0, -0.0])
         array([False,  True])
     """
@@ -253,7 +253,7 @@ def signbit(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) ->
 def isposinf(x: Array, /, out: None = None) -> Array:
     """Whether `x` is infinity, by element.
 
-    Example:
+    Examples:
         >>> fnp.isposinf([1.0, np.inf, -np.inf])
         array([False,  True, False])
     """
@@ -264,7 +264,7 @@ def isposinf(x: Array, /, out: None = None) -> Array:
 def isneginf(x: Array, /, out: None = None) -> Array:
     """Whether `x` is negative infinity, by element.
 
-    Example:
+    Examples:
         >>> fnp.isneginf([1.0, np.inf, -np.inf])
         array([False, False,  True])
     """
@@ -289,7 +289,7 @@ def isclose(a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, equal_na
         atol: The absolute tolerance.
         equal_nan: True if NaN is close to NaN.
 
-    Example:
+    Examples:
         >>> fnp.isclose(1.0, [1.0 + 1e-9, 1.1])
         array([ True, False])
     """
@@ -312,7 +312,7 @@ def allclose(a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, equal_n
         atol: The absolute tolerance.
         equal_nan: True if NaN is close to NaN.
 
-    Example:
+    Examples:
         >>> fnp.allclose([1.0, 2.0], [1.0, 2.0 + 1e-9])
         True
     """
@@ -322,7 +322,7 @@ def allclose(a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, equal_n
 def array_equal(a1: Array, a2: Array, equal_nan: bool = False) -> bool:
     """Whether two arrays have the same shape and the same elements; with `equal_nan` NaN equals NaN.
 
-    Example:
+    Examples:
         >>> fnp.array_equal([1, 2], [1, 2])
         True
     """

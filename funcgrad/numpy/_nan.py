@@ -51,7 +51,7 @@ def nansum(
         initial: A value to start from.
         where: Which elements take part.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.nansum)(np.array([1.0, np.nan, 2.0]))
         array([1., 0., 1.])
     """
@@ -83,7 +83,7 @@ def nanprod(
         initial: A value to start from.
         where: Which elements take part.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.nanprod)(np.array([2.0, np.nan, 5.0]))
         array([5., 0., 2.])
     """
@@ -113,7 +113,7 @@ def nanmax(
         initial: The result is at least this.
         where: Which elements take part.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.nanmax)(np.array([1.0, np.nan, 2.0]))
         array([0., 0., 1.])
     """
@@ -141,7 +141,7 @@ def nanmin(
         initial: The result is at most this.
         where: Which elements take part.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.nanmin)(np.array([1.0, np.nan, 2.0]))
         array([1., 0., 0.])
     """
@@ -196,7 +196,7 @@ def nanmean(
         keepdims: True to keep the axes, with length 1.
         where: Which elements take part.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.nanmean)(np.array([1.0, np.nan, 2.0]))
         array([0.5, 0. , 0.5])
     """
@@ -233,7 +233,7 @@ def nanvar(
         mean: The mean, if it is known, with the folded axes kept.
         correction: Another name of `ddof`.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.nanvar)(np.array([1.0, np.nan, 3.0]))
         array([-1.,  0.,  1.])
     """
@@ -277,7 +277,7 @@ def nanstd(
         mean: The mean, if it is known, with the folded axes kept.
         correction: Another name of `ddof`.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.nanstd)(np.array([1.0, np.nan, 3.0]))
         array([-0.5,  0. ,  0.5])
     """

@@ -68,7 +68,7 @@ def sum(
         initial: A value to start from.
         where: Which elements take part; what stands in the other places has no part in the gradient.
 
-    Example:
+    Examples:
         >>> fnp.sum(np.array([[1.0, 2.0], [3.0, 4.0]]), axis=0)
         array([4., 6.])
         >>> fg.grad(fnp.sum)(np.array([1.0, 2.0]))
@@ -106,7 +106,7 @@ def prod(
         initial: A value to start from.
         where: Which elements take part.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.prod)(np.array([0.0, 2.0, 3.0]))
         array([6., 0., 0.])
     """
@@ -143,7 +143,7 @@ def max(
     Raises:
         ValueError: There are no elements, or a `where` without `initial`.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.max)(np.array([1.0, 3.0, 3.0, 2.0]))
         array([0. , 0.5, 0.5, 0. ])
     """
@@ -174,7 +174,7 @@ def min(
     Raises:
         ValueError: There are no elements, or a `where` without `initial`.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.min)(np.array([3.0, 1.0, 2.0]))
         array([0., 1., 0.])
     """
@@ -221,7 +221,7 @@ def amax(
 ) -> Array:
     """The same as `max`.
 
-    Example:
+    Examples:
         >>> int(fnp.amax(np.array([1, 3, 2])))
         3
     """
@@ -238,7 +238,7 @@ def amin(
 ) -> Array:
     """The same as `min`.
 
-    Example:
+    Examples:
         >>> int(fnp.amin(np.array([1, 3, 2])))
         1
     """
@@ -254,7 +254,7 @@ def ptp(a: Array, axis: Axis = None, out: None = None, keepdims: bool = False) -
         out: Not supported.
         keepdims: True to keep the axes, with length 1.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.ptp)(np.array([1.0, 4.0, 2.0]))
         array([-1.,  1.,  0.])
     """
@@ -275,7 +275,7 @@ def any(a: Array, axis: Axis = None, out: None = None, keepdims: bool = False, *
         keepdims: True to keep the axes, with length 1.
         where: Which elements take part.
 
-    Example:
+    Examples:
         >>> fnp.any(np.array([[True, False], [False, False]]), axis=1)
         array([ True, False])
     """
@@ -297,7 +297,7 @@ def all(a: Array, axis: Axis = None, out: None = None, keepdims: bool = False, *
         keepdims: True to keep the axes, with length 1.
         where: Which elements take part.
 
-    Example:
+    Examples:
         >>> fnp.all(np.array([[True, False], [True, True]]), axis=1)
         array([False,  True])
     """
@@ -321,7 +321,7 @@ def argmax(a: Array, axis: int | None = None, out: None = None, *, keepdims: boo
     Raises:
         ValueError: There are no elements.
 
-    Example:
+    Examples:
         >>> int(fnp.argmax(np.array([1.0, 3.0, 2.0])))
         1
     """
@@ -343,7 +343,7 @@ def argmin(a: Array, axis: int | None = None, out: None = None, *, keepdims: boo
     Raises:
         ValueError: There are no elements.
 
-    Example:
+    Examples:
         >>> int(fnp.argmin(np.array([2.0, 3.0, 1.0])))
         2
     """
@@ -368,7 +368,7 @@ def count_nonzero(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Arr
         axis: The axis or axes that are counted over; all by default.
         keepdims: True to keep the axes, with length 1.
 
-    Example:
+    Examples:
         >>> fnp.count_nonzero(np.array([[0, 1], [2, 3]]), axis=1)
         array([1, 2])
     """

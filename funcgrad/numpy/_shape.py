@@ -74,7 +74,7 @@ def reshape(a: Array, /, shape: Any, order: str = "C", *, copy: bool | None = No
         ShapeError: The number of elements differs.
         TracedShapeError: A length is a traced value.
 
-    Example:
+    Examples:
         >>> fnp.reshape(np.arange(4.0), (2, -1))
         array([[0., 1.],
                [2., 3.]])
@@ -108,7 +108,7 @@ def ravel(a: Array, order: str = "C") -> Array:
         a: The array.
         order: "C" for row-major, "F" for column-major.
 
-    Example:
+    Examples:
         >>> fnp.ravel(np.array([[1.0, 2.0], [3.0, 4.0]]))
         array([1., 2., 3., 4.])
     """
@@ -125,7 +125,7 @@ def transpose(a: Array, axes: Sequence[int] | None = None) -> Array:
     Raises:
         ShapeError: `axes` does not name each axis once.
 
-    Example:
+    Examples:
         >>> fnp.transpose(np.ones((2, 3, 4)), (2, 0, 1)).shape
         (4, 2, 3)
     """
@@ -141,7 +141,7 @@ def transpose(a: Array, axes: Sequence[int] | None = None) -> Array:
 def permute_dims(a: Array, axes: Sequence[int] | None = None) -> Array:
     """`transpose`, under the name of the array API standard.
 
-    Example:
+    Examples:
         >>> fnp.permute_dims(np.ones((2, 3))).shape
         (3, 2)
     """
@@ -154,7 +154,7 @@ def matrix_transpose(x: Array, /) -> Array:
     Raises:
         ShapeError: There are fewer than two axes.
 
-    Example:
+    Examples:
         >>> fnp.matrix_transpose(np.ones((5, 2, 3))).shape
         (5, 3, 2)
     """
@@ -166,7 +166,7 @@ def matrix_transpose(x: Array, /) -> Array:
 def swapaxes(a: Array, axis1: int, axis2: int) -> Array:
     """Two axes exchanged.
 
-    Example:
+    Examples:
         >>> fnp.swapaxes(np.ones((2, 3, 4)), 0, 2).shape
         (4, 3, 2)
     """
@@ -188,7 +188,7 @@ def moveaxis(a: Array, source: int | Sequence[int], destination: int | Sequence[
     Raises:
         ArgumentError: `source` and `destination` differ in number, or name an axis twice.
 
-    Example:
+    Examples:
         >>> fnp.moveaxis(np.ones((2, 3, 4)), 0, -1).shape
         (3, 4, 2)
     """
@@ -211,7 +211,7 @@ def moveaxis(a: Array, source: int | Sequence[int], destination: int | Sequence[
 def rollaxis(a: Array, axis: int, start: int = 0) -> Array:
     """One axis moved in front of another; `moveaxis` is easier to read.
 
-    Example:
+    Examples:
         >>> fnp.rollaxis(np.ones((2, 3, 4)), 2).shape
         (4, 2, 3)
     """
@@ -229,7 +229,7 @@ def expand_dims(a: Array, axis: int | Sequence[int]) -> Array:
         a: The array.
         axis: Where they stand in the result.
 
-    Example:
+    Examples:
         >>> fnp.expand_dims(np.ones(3), 0).shape
         (1, 3)
     """
@@ -251,7 +251,7 @@ def squeeze(a: Array, axis: int | Sequence[int] | None = None) -> Array:
     Raises:
         ShapeError: An axis is longer than 1.
 
-    Example:
+    Examples:
         >>> fnp.squeeze(np.ones((1, 3, 1))).shape
         (3,)
     """
@@ -276,7 +276,7 @@ def broadcast_to(array: Array, shape: Any, subok: bool = False) -> Array:
     Raises:
         ShapeError: The array does not broadcast to this shape.
 
-    Example:
+    Examples:
         >>> fnp.broadcast_to(np.array([1.0, 2.0]), (2, 2))
         array([[1., 2.],
                [1., 2.]])
@@ -294,7 +294,7 @@ def broadcast_arrays(*args: Array, subok: bool = False) -> tuple[Array, ...]:
     Raises:
         ShapeError: They have none.
 
-    Example:
+    Examples:
         >>> [x.shape for x in fnp.broadcast_arrays(np.ones((3, 1)), np.ones(2))]
         [(3, 2), (3, 2)]
     """
@@ -312,7 +312,7 @@ def broadcast_arrays(*args: Array, subok: bool = False) -> tuple[Array, ...]:
 def atleast_1d(*arys: Array) -> Any:
     """The array with one axis or more; several arrays give a tuple.
 
-    Example:
+    Examples:
         >>> fnp.atleast_1d(2.0)
         array([2.])
     """
@@ -322,7 +322,7 @@ def atleast_1d(*arys: Array) -> Any:
 def atleast_2d(*arys: Array) -> Any:
     """The array with two axes or more: a vector becomes a row; several arrays give a tuple.
 
-    Example:
+    Examples:
         >>> fnp.atleast_2d(np.ones(3)).shape
         (1, 3)
     """
@@ -332,7 +332,7 @@ def atleast_2d(*arys: Array) -> Any:
 def atleast_3d(*arys: Array) -> Any:
     """The array with three axes or more; several arrays give a tuple.
 
-    Example:
+    Examples:
         >>> fnp.atleast_3d(np.ones((2, 3))).shape
         (2, 3, 1)
     """
@@ -352,7 +352,7 @@ def _each(arrays: list[Array]) -> Any:
 def flip(m: Array, axis: int | tuple[int, ...] | None = None) -> Array:
     """The elements in reverse order along axes, by default all.
 
-    Example:
+    Examples:
         >>> fnp.flip(np.array([1.0, 2.0, 3.0]))
         array([3., 2., 1.])
     """
@@ -363,7 +363,7 @@ def flip(m: Array, axis: int | tuple[int, ...] | None = None) -> Array:
 def fliplr(m: Array) -> Array:
     """The columns in reverse order.
 
-    Example:
+    Examples:
         >>> fnp.fliplr(np.array([[1.0, 2.0]]))
         array([[2., 1.]])
     """
@@ -373,7 +373,7 @@ def fliplr(m: Array) -> Array:
 def flipud(m: Array) -> Array:
     """The rows in reverse order.
 
-    Example:
+    Examples:
         >>> fnp.flipud(np.array([[1.0], [2.0]]))
         array([[2.],
                [1.]])
@@ -384,7 +384,7 @@ def flipud(m: Array) -> Array:
 def rot90(m: Array, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Array:
     """The array turned by a right angle, `k` times, in the plane of two axes.
 
-    Example:
+    Examples:
         >>> fnp.rot90(np.array([[1.0, 2.0], [3.0, 4.0]]))
         array([[2., 4.],
                [1., 3.]])
@@ -408,7 +408,7 @@ def roll(a: Array, shift: int | Sequence[int], axis: int | Sequence[int] | None 
         shift: By how many places, for each axis.
         axis: The axes; None rolls the flattened array and restores its shape.
 
-    Example:
+    Examples:
         >>> fnp.roll(np.array([1.0, 2.0, 3.0]), 1)
         array([3., 1., 2.])
     """

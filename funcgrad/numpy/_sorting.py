@@ -36,7 +36,7 @@ def sort(
         order: Not supported for traced values.
         stable: True for a stable algorithm, for plain arrays.
 
-    Example:
+    Examples:
         >>> fg.grad(lambda x: fnp.sort(x) @ np.array([1.0, 2.0, 3.0]))(np.array([7.0, 5.0, 6.0]))
         array([3., 1., 2.])
     """
@@ -58,7 +58,7 @@ def argsort(
         order: Not supported for traced values.
         stable: True for a stable algorithm: equal elements keep their order.
 
-    Example:
+    Examples:
         >>> fnp.argsort(np.array([7.0, 5.0, 6.0]))
         array([1, 2, 0])
     """
@@ -89,7 +89,7 @@ def searchsorted(a: Array, v: Array, side: str = "left", sorter: Array | None = 
         side: "left" for the first such place, "right" for the last.
         sorter: The order that sorts `a`, if it is not sorted.
 
-    Example:
+    Examples:
         >>> fnp.searchsorted(np.array([1.0, 2.0, 3.0]), np.array([0.5, 2.5]))
         array([0, 2])
     """
@@ -120,7 +120,7 @@ def nonzero(a: Array) -> tuple[Array, ...]:
     Raises:
         TracedShapeError: Only the type of `a` is known, which does not say how many there are.
 
-    Example:
+    Examples:
         >>> fnp.nonzero(np.array([0.0, 3.0, 4.0]))
         (array([1, 2]),)
     """
@@ -133,7 +133,7 @@ def flatnonzero(a: Array) -> Array:
     Raises:
         TracedShapeError: Only the type of `a` is known, which does not say how many there are.
 
-    Example:
+    Examples:
         >>> fnp.flatnonzero(np.array([[0.0, 3.0], [4.0, 0.0]]))
         array([1, 2])
     """
@@ -146,7 +146,7 @@ def argwhere(a: Array) -> Array:
     Raises:
         TracedShapeError: Only the type of `a` is known, which does not say how many there are.
 
-    Example:
+    Examples:
         >>> fnp.argwhere(np.array([[0.0, 3.0], [4.0, 0.0]]))
         array([[0, 1],
                [1, 0]])
@@ -175,7 +175,7 @@ def unique(
     Raises:
         TracedShapeError: Only the type of `ar` is known, which does not say how many there are.
 
-    Example:
+    Examples:
         >>> fg.grad(lambda x: fnp.unique(x) @ np.array([1.0, 10.0]))(np.array([5.0, 2.0, 5.0]))
         array([10.,  1.,  0.])
     """

@@ -67,7 +67,7 @@ def mean(
         keepdims: True to keep the axes, with length 1.
         where: Which elements take part; what stands in the other places has no part in the gradient.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.mean)(np.array([1.0, 2.0, 3.0, 6.0]))
         array([0.25, 0.25, 0.25, 0.25])
     """
@@ -138,7 +138,7 @@ def var(
         mean: The mean, if it is known, with the folded axes kept. It is not differentiated through `a` then.
         correction: Another name of `ddof`.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.var)(np.array([1.0, 2.0, 6.0]))
         array([-1.33333333, -0.66666667,  2.        ])
     """
@@ -202,7 +202,7 @@ def std(
         mean: The mean, if it is known, with the folded axes kept. It is not differentiated through `a` then.
         correction: Another name of `ddof`.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.std)(np.array([1.0, 3.0]))
         array([-0.5,  0.5])
     """
@@ -240,7 +240,7 @@ def average(
     Raises:
         ZeroDivisionError: The weights add up to zero.
 
-    Example:
+    Examples:
         >>> float(fnp.average(np.array([1.0, 4.0]), weights=np.array([2.0, 1.0])))
         2.0
         >>> fg.grad(lambda w: fnp.average(np.array([1.0, 4.0]), weights=w))(np.array([2.0, 1.0]))
@@ -292,7 +292,7 @@ def median(
         overwrite_input: Ignored: a traced array is never overwritten.
         keepdims: True to keep the axes, with length 1.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.median)(np.array([7.0, 1.0, 3.0, 4.0]))
         array([0. , 0. , 0.5, 0.5])
     """
@@ -376,7 +376,7 @@ def quantile(
     Raises:
         ValueError: `q` lies outside of [0, 1], or `a` is empty.
 
-    Example:
+    Examples:
         >>> fg.grad(lambda x: fnp.quantile(x, 0.25))(np.array([3.0, 1.0, 2.0]))
         array([0. , 0.5, 0.5])
     """
@@ -462,7 +462,7 @@ def percentile(
         keepdims: True to keep the axes, with length 1.
         weights: Not supported for traced values.
 
-    Example:
+    Examples:
         >>> float(fnp.percentile(np.array([1.0, 2.0, 4.0]), 75))
         3.0
     """

@@ -60,7 +60,7 @@ _LN2 = math.log(2)
 def exp(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The exponential: e to the power `x`.
 
-    Example:
+    Examples:
         >>> fnp.exp(1.0)
         np.float64(2.718281828459045)
     """
@@ -70,7 +70,7 @@ def exp(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Arr
 def exp2(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The power of two: 2 to the power `x`.
 
-    Example:
+    Examples:
         >>> fnp.exp2(3.0)
         np.float64(8.0)
     """
@@ -80,7 +80,7 @@ def exp2(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Ar
 def expm1(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`exp(x) - 1`, exact also where `x` is small.
 
-    Example:
+    Examples:
         >>> fnp.expm1(1e-20)
         np.float64(1e-20)
     """
@@ -90,7 +90,7 @@ def expm1(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> A
 def log(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The natural logarithm. Its slope at 0 is infinite.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.log)(4.0)
         array(0.25)
     """
@@ -100,7 +100,7 @@ def log(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Arr
 def log2(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The logarithm to base 2.
 
-    Example:
+    Examples:
         >>> fnp.log2(8.0)
         np.float64(3.0)
     """
@@ -110,7 +110,7 @@ def log2(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Ar
 def log10(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The logarithm to base 10.
 
-    Example:
+    Examples:
         >>> fnp.log10(100.0)
         np.float64(2.0)
     """
@@ -120,7 +120,7 @@ def log10(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> A
 def log1p(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`log(1 + x)`, exact also where `x` is small.
 
-    Example:
+    Examples:
         >>> fnp.log1p(1e-20)
         np.float64(1e-20)
     """
@@ -132,7 +132,7 @@ def logaddexp(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | N
 
     The slopes add up to 1; they are 1/2 each for two equal arguments, infinite ones included.
 
-    Example:
+    Examples:
         >>> fnp.logaddexp(1000.0, 1000.0)
         np.float64(1000.6931471805599)
     """
@@ -141,7 +141,7 @@ def logaddexp(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | N
 def logaddexp2(x1: Array, x2: Array, /, out: None = None) -> Array:
     """`log2(2**x1 + 2**x2)` without overflow.
 
-    Example:
+    Examples:
         >>> fnp.logaddexp2(3.0, 3.0)
         np.float64(4.0)
     """
@@ -157,7 +157,7 @@ def logaddexp2(x1: Array, x2: Array, /, out: None = None) -> Array:
 def sin(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The sine of an angle in radians.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.sin)(0.0)
         array(1.)
     """
@@ -167,7 +167,7 @@ def sin(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Arr
 def cos(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The cosine of an angle in radians.
 
-    Example:
+    Examples:
         >>> fnp.cos(np.pi)
         np.float64(-1.0)
     """
@@ -177,7 +177,7 @@ def cos(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Arr
 def tan(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The tangent of an angle in radians.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.tan)(0.0)
         array(1.)
     """
@@ -187,7 +187,7 @@ def tan(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Arr
 def arcsin(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The angle in [-π/2, π/2] whose sine is `x`.
 
-    Example:
+    Examples:
         >>> fnp.arcsin(1.0)
         np.float64(1.5707963267948966)
     """
@@ -197,7 +197,7 @@ def arcsin(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> 
 def arccos(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The angle in [0, π] whose cosine is `x`.
 
-    Example:
+    Examples:
         >>> fnp.arccos(1.0)
         np.float64(0.0)
     """
@@ -207,7 +207,7 @@ def arccos(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> 
 def arctan(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The angle in [-π/2, π/2] whose tangent is `x`.
 
-    Example:
+    Examples:
         >>> fnp.arctan(np.inf)
         np.float64(1.5707963267948966)
     """
@@ -217,7 +217,7 @@ def arctan(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> 
 def arctan2(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The angle in [-π, π] of the point with y = `x1` and x = `x2`. Both slopes at the origin are 0.
 
-    Example:
+    Examples:
         >>> fnp.arctan2(0.0, -1.0)
         np.float64(3.141592653589793)
     """
@@ -227,7 +227,7 @@ def arctan2(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | Non
 def sinh(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The hyperbolic sine.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.sinh)(0.0)
         array(1.)
     """
@@ -237,7 +237,7 @@ def sinh(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Ar
 def cosh(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The hyperbolic cosine.
 
-    Example:
+    Examples:
         >>> fnp.cosh(0.0)
         np.float64(1.0)
     """
@@ -247,7 +247,7 @@ def cosh(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Ar
 def tanh(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The hyperbolic tangent.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.tanh)(0.0)
         array(1.)
     """
@@ -257,7 +257,7 @@ def tanh(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Ar
 def arcsinh(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The number whose hyperbolic sine is `x`.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.arcsinh)(0.0)
         array(1.)
     """
@@ -267,7 +267,7 @@ def arcsinh(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) ->
 def arccosh(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The non-negative number whose hyperbolic cosine is `x`.
 
-    Example:
+    Examples:
         >>> fnp.arccosh(1.0)
         np.float64(0.0)
     """
@@ -277,7 +277,7 @@ def arccosh(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) ->
 def arctanh(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """The number whose hyperbolic tangent is `x`.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.arctanh)(0.0)
         array(1.)
     """
@@ -287,7 +287,7 @@ def arctanh(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) ->
 def deg2rad(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """An angle in degrees, in radians.
 
-    Example:
+    Examples:
         >>> fnp.deg2rad(180.0)
         np.float64(3.141592653589793)
     """
@@ -297,7 +297,7 @@ def deg2rad(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) ->
 def rad2deg(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """An angle in radians, in degrees.
 
-    Example:
+    Examples:
         >>> fnp.rad2deg(np.pi)
         np.float64(180.0)
     """
@@ -306,7 +306,7 @@ def rad2deg(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) ->
 def sinc(x: Array) -> Array:
     """`sin(πx) / (πx)`, and 1 at 0, where it is smooth.
 
-    Example:
+    Examples:
         >>> fg.grad(fg.grad(fnp.sinc))(0.0)
         array(-3.28986813)
     """

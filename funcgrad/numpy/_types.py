@@ -16,7 +16,7 @@ __all__ = ["iscomplexobj", "isrealobj", "ndim", "result_type", "shape", "size"]
 def shape(a: Array) -> Shape:
     """The length of each axis.
 
-    Example:
+    Examples:
         >>> fnp.shape([[1, 2, 3], [4, 5, 6]])
         (2, 3)
     """
@@ -26,7 +26,7 @@ def shape(a: Array) -> Shape:
 def ndim(a: Array) -> int:
     """The number of axes.
 
-    Example:
+    Examples:
         >>> fnp.ndim([[1, 2, 3], [4, 5, 6]])
         2
     """
@@ -36,7 +36,7 @@ def ndim(a: Array) -> int:
 def size(a: Array, axis: int | tuple[int, ...] | None = None) -> int:
     """The number of elements, or the length of one axis.
 
-    Example:
+    Examples:
         >>> fnp.size([[1, 2, 3], [4, 5, 6]])
         6
     """
@@ -49,7 +49,7 @@ def size(a: Array, axis: int | tuple[int, ...] | None = None) -> int:
 def result_type(*arrays_and_dtypes: Array) -> DType:
     """The dtype that NumPy's promotion gives to an operation on these arrays, numbers and dtypes.
 
-    Example:
+    Examples:
         >>> fnp.result_type(np.ones(2, np.float32), 1.0)
         dtype('float32')
     """
@@ -64,7 +64,7 @@ def _promotable(x: Tracer) -> Array:
 def iscomplexobj(x: Array) -> bool:
     """Whether the dtype of `x` is complex.
 
-    Example:
+    Examples:
         >>> fnp.iscomplexobj([1, 2j])
         True
     """
@@ -74,7 +74,7 @@ def iscomplexobj(x: Array) -> bool:
 def isrealobj(x: Array) -> bool:
     """Whether the dtype of `x` is not complex.
 
-    Example:
+    Examples:
         >>> fnp.isrealobj([1, 2])
         True
     """

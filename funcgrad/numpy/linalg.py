@@ -66,7 +66,7 @@ def inv(a: Array) -> Array:
         LinAlgError: A matrix is singular.
         ShapeError: The matrices are not square.
 
-    Example:
+    Examples:
         >>> fnp.linalg.inv(np.array([[2.0, 0.0], [0.0, 4.0]]))
         array([[0.5 , 0.  ],
                [0.  , 0.25]])
@@ -85,7 +85,7 @@ def solve(a: Array, b: Array) -> Array:
         LinAlgError: A matrix is singular.
         ShapeError: The shapes do not fit.
 
-    Example:
+    Examples:
         >>> a, b = np.array([[2.0, 0.0], [0.0, 4.0]]), np.array([1.0, 1.0])
         >>> fnp.linalg.solve(a, b)
         array([0.5 , 0.25])
@@ -104,7 +104,7 @@ def det(a: Array) -> Array:
     Raises:
         ShapeError: The matrices are not square.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.linalg.det)(np.array([[1.0, 2.0], [2.0, 4.0]])).round(9)
         array([[ 4., -2.],
                [-2.,  1.]])
@@ -126,7 +126,7 @@ def slogdet(a: Array) -> SlogdetResult:
     Raises:
         ShapeError: The matrices are not square.
 
-    Example:
+    Examples:
         >>> fg.grad(lambda a: fnp.linalg.slogdet(a).logabsdet)(np.array([[2.0, 0.0], [0.0, 4.0]]))
         array([[0.5 , 0.  ],
                [0.  , 0.25]])
@@ -147,7 +147,7 @@ def cholesky(a: Array, /, *, upper: bool = False) -> Array:
         LinAlgError: A matrix is not positive definite.
         ShapeError: The matrices are not square.
 
-    Example:
+    Examples:
         >>> fnp.linalg.cholesky(np.array([[4.0, 2.0], [2.0, 5.0]]))
         array([[2., 0.],
                [1., 2.]])
@@ -174,7 +174,7 @@ def norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) ->
         ArgumentError: There is no such norm.
         UnsupportedError: `ord` is 2, -2 or "nuc" for traced matrices.
 
-    Example:
+    Examples:
         >>> fg.grad(fnp.linalg.norm)(np.array([3.0, 4.0]))
         array([0.6, 0.8])
         >>> fg.grad(fnp.linalg.norm)(np.zeros(2))
@@ -209,7 +209,7 @@ def vector_norm(x: Array, /, *, axis: Any = None, keepdims: bool = False, ord: A
         keepdims: True to keep the axes, with length 1.
         ord: inf, -inf, 0, or any number p.
 
-    Example:
+    Examples:
         >>> fnp.linalg.vector_norm(np.array([[3.0, 4.0], [6.0, 8.0]]), axis=1)
         array([ 5., 10.])
     """
@@ -228,7 +228,7 @@ def matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Arr
         keepdims: True to keep the axes, with length 1.
         ord: "fro", 1, -1, inf or -inf; 2, -2 and "nuc" have no derivative here yet.
 
-    Example:
+    Examples:
         >>> float(fnp.linalg.matrix_norm(np.array([[1.0, -2.0], [3.0, 4.0]]), ord=1))
         6.0
     """
@@ -240,7 +240,7 @@ def matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Arr
 def trace(x: Array, /, *, offset: int = 0, dtype: DTypeLike | None = None) -> Array:
     """The sum of a diagonal of the matrices in the last two axes.
 
-    Example:
+    Examples:
         >>> fnp.linalg.trace(np.ones((3, 2, 2)))
         array([2., 2., 2.])
     """
@@ -250,7 +250,7 @@ def trace(x: Array, /, *, offset: int = 0, dtype: DTypeLike | None = None) -> Ar
 def diagonal(x: Array, /, *, offset: int = 0) -> Array:
     """A diagonal of the matrices in the last two axes.
 
-    Example:
+    Examples:
         >>> fnp.linalg.diagonal(np.array([[[1.0, 2.0], [3.0, 4.0]]]))
         array([[1., 4.]])
     """
@@ -260,7 +260,7 @@ def diagonal(x: Array, /, *, offset: int = 0) -> Array:
 def outer(x1: Array, x2: Array, /) -> Array:
     """The matrix of all products of an element of the vector `x1` with one of the vector `x2`.
 
-    Example:
+    Examples:
         >>> fnp.linalg.outer(np.array([1.0, 2.0]), np.array([1.0, 10.0]))
         array([[ 1., 10.],
                [ 2., 20.]])
@@ -274,7 +274,7 @@ def outer(x1: Array, x2: Array, /) -> Array:
 def matmul(x1: Array, x2: Array, /) -> Array:
     """The matrix product: `funcgrad.numpy.matmul`.
 
-    Example:
+    Examples:
         >>> fnp.linalg.matmul(np.ones((2, 3)), np.ones(3))
         array([3., 3.])
     """
@@ -284,7 +284,7 @@ def matmul(x1: Array, x2: Array, /) -> Array:
 def vecdot(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
     """The sum of conj(x1) · x2 over `axis`: `funcgrad.numpy.vecdot`.
 
-    Example:
+    Examples:
         >>> float(fnp.linalg.vecdot(np.array([1.0, 2.0]), np.array([3.0, 4.0])))
         11.0
     """
@@ -294,7 +294,7 @@ def vecdot(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
 def tensordot(x1: Array, x2: Array, /, *, axes: Any = 2) -> Array:
     """The products of two arrays, summed over pairs of axes: `funcgrad.numpy.tensordot`.
 
-    Example:
+    Examples:
         >>> fnp.linalg.tensordot(np.ones((2, 3)), np.ones((3, 4)), axes=1).shape
         (2, 4)
     """

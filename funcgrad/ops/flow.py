@@ -47,7 +47,7 @@ def stop_gradient(x: Any) -> Any:
     Returns:
         The same values.
 
-    Example:
+    Examples:
         >>> import funcgrad as fg
         >>> float(fg.grad(lambda x: x * fg.stop_gradient(x))(3.0))
         3.0

@@ -240,7 +240,7 @@ def at(x: Array) -> At:
         ShapeError: The values do not broadcast to the shape of `x[index]`.
         DTypeError: `x` cannot hold the values, such as floats in an integer array.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import funcgrad as fg
         >>> fg.at(np.zeros(3))[[0, 0, 2]].add(1.0)

@@ -1,4 +1,4 @@
-"""Smooth functions whose formula has a hole: derivatives of any order are exact there, too."""
+"""Smooth functions whose formulas fail somewhere: `sinc` at 0, `gelu` far away. Here their derivatives do not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from funcgrad.core.kinds import Elementwise
 from funcgrad.core.primitive import Masked, Wanted
 from funcgrad.core.types import Array, ArrayType, Typed
-from funcgrad.ops.elementwise import select
+from funcgrad.ops.elementwise import Unary, maximum, minimum, select, sigmoid
 
 
 @final
@@ -62,3 +62,24 @@ class Sinc(Elementwise):
 
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
         return self(x)
+
+
+# gelu(x) = x σ(ax + bx³). From 20 on the sigmoid is 0 or 1, and the cube must not overflow.
+_A = 2 * math.sqrt(2 / math.pi)
+_B = 0.044715 * _A
+_FAR = 20
+
+
+def _gelu(x: Array) -> Array:
+    z = np.clip(x, -_FAR, _FAR)
+    return x * sigmoid(z * (_A + _B * (z * z)))
+
+
+def _slope_of_gelu(x: Array) -> Array:
+    z = minimum(maximum(x, -_FAR), _FAR)
+    square = z * z
+    y = sigmoid(z * (_A + _B * square))
+    return y + y * (1 - y) * (z * (_A + 3 * _B * square))
+
+
+gelu = Unary("gelu", _gelu, lambda g, x: g * _slope_of_gelu(x), dtype=lambda t: t.dtype)

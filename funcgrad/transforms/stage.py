@@ -93,7 +93,7 @@ def _leaf_type(x: Any, name: Callable[[], str]) -> ArrayType:
     if x.__class__ in PYTHON_SCALARS or (hasattr(x, "dtype") and hasattr(x, "shape")):
         return type_of(x)
     raise DTypeError(
-        f"{name()} is a {type(x).__name__} ({shown(x)}), not an array or a number",
+        f"{name()} is {shown(x)}, not an array or a number",
         "mark the argument static (static_argnums) or close over it",
     )
 
@@ -147,7 +147,7 @@ def make_jaxpr(
         ArgumentError: The call has no argument at a position of `static_argnums`.
         TracedBoolError: `f` branches on a value.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import funcgrad as fg
         >>> fg.make_jaxpr(fg.grad(lambda x: x**2))(3.0)
@@ -166,10 +166,10 @@ def make_jaxpr(
     return jaxpr_of
 
 
-def _places(static: tuple[int, ...], count: int) -> list[int]:
+def _places(static: tuple[Any, ...], count: int) -> list[int]:
     """`static_argnums`, counted from the front."""
     for i in static:
-        if not -count <= i < count:
+        if not isinstance(i, int) or not -count <= i < count:
             raise ArgumentError(
                 f"make_jaxpr: static_argnums={i!r} in a call with {count} positional arguments",
                 "give the position of an argument that is passed by position: static_argnums=0",
@@ -188,7 +188,7 @@ def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     Returns:
         The result of `f` with a `ShapeDtypeStruct` in place of each array.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import funcgrad as fg
         >>> fg.eval_shape(np.matmul, fg.ShapeDtypeStruct((3, 4), np.float32), np.ones((4, 5)))

@@ -65,7 +65,7 @@ def _refuse_integers(name: str, entered: _Input, selection: Selection) -> None:
     """`grad`, unlike `vjp`, has no answer for an integer leaf."""
     for i, (leaf, var) in enumerate(zip(entered.leaves, entered.vars, strict=True)):
         if var is None:
-            kind = show_long(type_of(leaf)) if _is_array(leaf) else f"a {type(leaf).__name__} ({shown(leaf)})"
+            kind = show_long(type_of(leaf)) if _is_array(leaf) else shown(leaf)
             raise DifferentiationError(
                 f"{name} differentiates with respect to floating-point or complex arrays, "
                 f"but {selection.describe(entered.place)}{entered.path(i)} is {kind}",
@@ -188,7 +188,7 @@ def value_and_grad(
         DifferentiationError: `f` does not return a real scalar, or a differentiated leaf is not floating-point.
         ArgumentError: The call lacks an argument that was chosen.
 
-    Example:
+    Examples:
         >>> import funcgrad as fg
         >>> value, gradient = fg.value_and_grad(lambda w: (w["a"] * w["b"]).sum())({"a": 3.0, "b": 4.0})
         >>> float(value), float(gradient["a"])
@@ -270,7 +270,7 @@ def grad(
         DifferentiationError: `f` does not return a real scalar, or a differentiated leaf is not floating-point.
         ArgumentError: The call lacks an argument that was chosen.
 
-    Example:
+    Examples:
         >>> import funcgrad as fg
         >>> float(fg.grad(lambda x: x**3)(2.0))
         12.0
@@ -304,7 +304,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
         CotangentError: `pullback` got a cotangent that does not match `out`.
         TreeError: The cotangent has another structure than `out`.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import funcgrad as fg
         >>> y, pullback = fg.vjp(np.sin, np.array([0.0, np.pi]))
@@ -434,7 +434,7 @@ def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
         Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6 (1994); since the Hessian is
         symmetric, the pullback of the gradient serves for its differential.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import funcgrad as fg
         >>> fg.hvp(lambda x: (x**3).sum())(np.array([1.0, 0.0]), np.array([2.0, 5.0]))

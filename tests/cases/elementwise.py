@@ -63,6 +63,7 @@ UNARY: dict[str, Domain] = {
     "log1p": between(-0.8, 2),
     "sigmoid": between(-5, 5),
     "softplus": between(-5, 5),
+    "gelu": between(-5, 5),
     "erf": ANY,
     "erfc": ANY,
     "sin": ANY,
