@@ -49,7 +49,7 @@ _ABSENT = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415  # slow, and rarely asked for
+        from importlib.metadata import version  # slow, and rarely asked for
 
         return version("funcgrad")
     if name in _ABSENT:

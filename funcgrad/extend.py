@@ -19,11 +19,14 @@ from funcgrad.core.primitive import Cotangent, Masked, Primitive, Wanted, masked
 from funcgrad.core.types import Array, ArrayType, Typed, promote
 from funcgrad.ops.array import implements
 from funcgrad.ops.broadcast import BroadcastTo, Sum, broadcast_to, reshape, unbroadcast
-from funcgrad.ops.elementwise import Binary as binary
-from funcgrad.ops.elementwise import Unary as unary
-from funcgrad.ops.elementwise import convert, fit, select
 from funcgrad.ops.index import getitem
+from funcgrad.ops.pointwise import Binary, Unary, convert, fit, select
 from funcgrad.ops.shape import move_axis, transpose
+
+unary = Unary
+"""A line of the elementwise table for a function of one argument."""
+binary = Binary
+"""A line of the elementwise table for a function of two arguments."""
 
 __all__ = [
     "ArgumentError",

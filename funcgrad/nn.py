@@ -20,25 +20,14 @@ from funcgrad.numpy._reductions import max, sum
 from funcgrad.numpy._transcendental import tanh
 from funcgrad.numpy._ufunc import operand
 from funcgrad.ops.broadcast import reshape
-from funcgrad.ops.elementwise import (
-    absolute,
-    convert,
-    direction,
-    equal,
-    erfc,
-    exp,
-    expm1,
-    log,
-    maximum,
-    minimum,
-    select,
-)
+from funcgrad.ops.elementwise import absolute, direction, equal, erfc, exp, expm1, log, maximum, minimum
 from funcgrad.ops.elementwise import relu as _relu
 from funcgrad.ops.elementwise import sigmoid as _sigmoid
 from funcgrad.ops.elementwise import sign as _sign
 from funcgrad.ops.elementwise import softplus as _softplus
 from funcgrad.ops.flow import stop_gradient
 from funcgrad.ops.index import getitem
+from funcgrad.ops.pointwise import convert, select
 from funcgrad.ops.reduce import kept
 from funcgrad.ops.softmax import LogSoftmax, LogSumExp, Softmax
 from funcgrad.ops.special import gelu as _gelu

@@ -9,7 +9,7 @@ import pytest
 
 import funcgrad as fg
 from funcgrad.core.primitive import Primitive, registered
-from funcgrad.ops.elementwise import Binary, Unary, table
+from funcgrad.ops.pointwise import Binary, Unary, table
 from tests.cases import CASES
 
 PUBLIC = ["funcgrad", "funcgrad.numpy", "funcgrad.numpy.linalg", "funcgrad.nn", "funcgrad.tree", "funcgrad.testing"]

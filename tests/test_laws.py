@@ -1,12 +1,12 @@
 """The laws that every primitive obeys, over drawn shapes, dtypes and values.
 
-    type          the type rule says what NumPy returns
-    pullback      <ct, df> agrees with central differences
-    second order  so does the pullback of the pullback
-    linearity     the pullback is linear in the cotangent
-    batching      a batch is a Python loop
-    reads         what a rule does not read may be absent
-    staging       the jaxpr, evaluated, is the function
+type          the type rule says what NumPy returns
+pullback      <ct, df> agrees with central differences
+second order  so does the pullback of the pullback
+linearity     the pullback is linear in the cotangent
+batching      a batch is a Python loop
+reads         what a rule does not read may be absent
+staging       the jaxpr, evaluated, is the function
 """
 
 from __future__ import annotations
@@ -120,9 +120,7 @@ def test_the_pullback_is_linear_in_the_cotangent(name: str, data: st.DataObject)
 @given(data=st.data())
 def test_a_batch_is_a_python_loop(name: str, data: st.DataObject) -> None:
     case = data.draw(CASES[name])
-    batched = data.draw(
-        st.tuples(*(st.booleans() for _ in case.args)).filter(any) if case.args else st.just(())
-    )
+    batched = data.draw(st.tuples(*(st.booleans() for _ in case.args)).filter(any) if case.args else st.just(()))
     n = data.draw(st.integers(1, 3))
     scales = 1 + 0.01 * np.arange(n)
 

@@ -31,6 +31,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import ClassVar
 
+# libraries that call back into funcgrad: what they were called from is the user's line
+_FOREIGN = ("numpy", "scipy", "optree", "contextlib", "functools")
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 
@@ -202,4 +204,6 @@ def user_line() -> SourceLine | None:
 
 def _is_internal(frame: FrameType) -> bool:
     package = frame.f_globals.get("__name__", "").partition(".")[0]
-    return package in ("numpy", "scipy", "optree", "contextlib", "functools") or frame.f_code.co_filename.startswith(_PACKAGE)
+    return package in ("numpy", "scipy", "optree", "contextlib", "functools") or frame.f_code.co_filename.startswith(
+        _PACKAGE
+    )

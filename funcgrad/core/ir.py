@@ -97,7 +97,7 @@ class Jaxpr:
         return tuple(atom.type for atom in self.outputs)
 
     def __repr__(self) -> str:
-        from funcgrad.core.printing import render  # noqa: PLC0415
+        from funcgrad.core.printing import render
 
         return render(self)
 
@@ -121,7 +121,8 @@ def check(jaxpr: Jaxpr) -> None:
 
     Raises:
         InternalError: A variable is used before it is assigned or assigned twice, a constant does not have its
-            variable's type, or an equation's inputs or outputs do not have the types that its primitive takes and gives.
+            variable's type, or an equation's inputs or outputs do not have the types that its primitive takes and
+            gives.
     """
     known: set[Var] = set()
 

@@ -43,9 +43,6 @@ class Primitive(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # dataclass(slots=True) makes the class a second time; the second one is the one that counts
-        name = (cls.__module__, cls.__qualname__)
-        _registry[:] = [known for known in _registry if (known.__module__, known.__qualname__) != name]
         _registry.append(cls)
 
     def __call__(self, *args: Array) -> Any:
@@ -60,7 +57,10 @@ class Primitive(ABC):
 
     @abstractmethod
     def out_type(self, *xs: Any) -> Any:
-        """The type of the result (a tuple of types if `multiple`) for these types (`Typed`); raises the user's error."""
+        """The type of the result for inputs of these types; a tuple of types if `multiple`.
+
+        It raises the user's error, with the values.
+        """
 
     @abstractmethod
     def impl(self, *xs: Array) -> Any:
@@ -120,7 +120,9 @@ class Primitive(ABC):
 
 def registered() -> tuple[type[Primitive], ...]:
     """Every concrete primitive class, in order of definition."""
-    return tuple(cls for cls in _registry if not cls.__abstractmethods__)
+    # dataclass(slots=True) makes a class a second time; the second one is the one that counts
+    latest = {(cls.__module__, cls.__qualname__): cls for cls in _registry}
+    return tuple(cls for cls in latest.values() if not cls.__abstractmethods__)
 
 
 def not_differentiable(primitive: Primitive, why: str) -> NoReturn:
@@ -135,6 +137,16 @@ class Structured:
     """A cotangent that is more than an array. Not abstract, since `isinstance` of an ABC is slow."""
 
     __slots__ = ()
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the array."""
+        raise NotImplementedError(f"{type(self).__name__}.shape")
+
+    @property
+    def dtype(self) -> DType:
+        """The dtype of the array."""
+        raise NotImplementedError(f"{type(self).__name__}.dtype")
 
     def dense(self) -> Array | Masked:
         """The cotangent as an array, perhaps with the mask of its structural zeros."""
@@ -197,9 +209,7 @@ def masked_linear(
     """`vjp_masked` of an operation whose pullback only moves and adds elements: the mask goes where they go."""
     values = primitive.vjp(wanted, g.value, y, *xs)
     masks = primitive.vjp(wanted, g.mask, y, *xs)
-    return tuple(
-        None if v is None else Masked(plain(v), plain(m) != 0) for v, m in zip(values, masks, strict=True)
-    )
+    return tuple(None if v is None else Masked(plain(v), plain(m) != 0) for v, m in zip(values, masks, strict=True))
 
 
 def out_types(primitive: Primitive, types: Sequence[Typed]) -> tuple[ArrayType, ...]:

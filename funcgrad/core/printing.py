@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _names() -> Iterator[str]:
-    """a, b, …, z, ba, bb, …"""
+    """The names a, b, …, z, ba, bb, … without end."""
     letters = string.ascii_lowercase
     for length in itertools.count(1):
         for word in itertools.product(letters, repeat=length):

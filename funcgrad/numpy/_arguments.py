@@ -10,7 +10,7 @@ from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, Shape, normalize_axes
 from funcgrad.numpy._creation import asarray
 from funcgrad.ops.broadcast import Reshape, broadcast_to
-from funcgrad.ops.elementwise import convert, select
+from funcgrad.ops.pointwise import convert, select
 from funcgrad.ops.reduce import kept
 
 

@@ -19,6 +19,7 @@ from funcgrad.ops import elementwise as ew
 from funcgrad.ops.array import TracedArray
 from funcgrad.ops.broadcast import broadcast_to, reshape
 from funcgrad.ops.join import concatenate
+from funcgrad.ops.pointwise import convert, select
 from funcgrad.ops.shape import move_axis
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def asarray(a: Array, dtype: DTypeLike | None = None, order: Any = None, *, copy
         a = _stack(a)
     elif not isinstance(a, Tracer):
         return np.asarray(a, dtype, order, copy=copy)
-    return ew.convert(a, a.dtype if dtype is None else np.dtype(dtype))
+    return convert(a, a.dtype if dtype is None else np.dtype(dtype))
 
 
 def array(
@@ -131,7 +132,7 @@ def astype(x: Array, dtype: DTypeLike, /, *, copy: bool = True) -> Array:
         array([1.5, 2.5], dtype=float32)
     """
     if isinstance(x, Tracer):
-        return ew.convert(x, np.dtype(dtype))
+        return convert(x, np.dtype(dtype))
     return np.asarray(x).astype(dtype, copy=copy)
 
 
@@ -329,7 +330,7 @@ def linspace(
     i = np.arange(num).reshape(-1, *(1,) * len(shape))
     y = i.astype(inexact) * (step if gaps > 0 else 0) + broadcast_to(start, shape)
     if endpoint and num > 1:
-        y = ew.select(i == gaps, stop, y)
+        y = select(i == gaps, stop, y)
     y = _in_place(y, dtype, axis)
     return (y, step) if retstep else y
 
@@ -399,9 +400,9 @@ def geomspace(
     sign = ew.sign(start)
     y = sign * logspace(ew.log10(sign * start), ew.log10(sign * stop), num, endpoint)
     i = np.arange(num).reshape(-1, *(1,) * (len(y.shape) - 1))
-    y = ew.select(i == 0, start, y)
+    y = select(i == 0, start, y)
     if endpoint and num > 1:
-        y = ew.select(i == num - 1, stop, y)
+        y = select(i == num - 1, stop, y)
     return _in_place(y, dtype, axis)
 
 
@@ -419,7 +420,7 @@ def _in_place(y: Array, dtype: DTypeLike | None, axis: int) -> Array:
     """The numbers along axis 0 of `y`, put along `axis`, as `dtype`."""
     if dtype is not None:
         dtype = np.dtype(dtype)
-        y = ew.convert(y if is_inexact(dtype) else ew.floor(y), dtype)
+        y = convert(y if is_inexact(dtype) else ew.floor(y), dtype)
     return move_axis(y, 0, axis % len(y.shape))
 
 

@@ -14,8 +14,8 @@ from funcgrad.numpy._arguments import no_out, operand, traced
 from funcgrad.numpy._creation import asarray
 from funcgrad.ops.broadcast import reshape
 from funcgrad.ops.cumulative import CumProd, CumSum
-from funcgrad.ops.elementwise import convert
 from funcgrad.ops.join import concatenate
+from funcgrad.ops.pointwise import convert
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike

@@ -12,8 +12,8 @@ from funcgrad.numpy._arguments import no_out, traced
 from funcgrad.numpy._creation import asarray
 from funcgrad.ops import einsum as ops
 from funcgrad.ops.broadcast import Sum
-from funcgrad.ops.elementwise import convert, select
 from funcgrad.ops.join import Pad
+from funcgrad.ops.pointwise import convert, select
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike

@@ -14,6 +14,7 @@ from funcgrad.numpy._ufunc import applies, operand, refuse, strong
 from funcgrad.ops import elementwise as ew
 from funcgrad.ops.array import TracedArray
 from funcgrad.ops.flow import stop_gradient
+from funcgrad.ops.pointwise import convert, select
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -76,7 +77,7 @@ def where(condition: Array, x: Array | None = None, y: Array | None = None, /) -
         return np.where(condition, x, y)
     if getattr(condition, "dtype", None) is not _BOOL:
         condition = ew.not_equal(condition, 0)
-    return ew.select(condition, x, y)
+    return select(condition, x, y)
 
 
 @applies(ew.maximum)
@@ -189,9 +190,9 @@ def nan_to_num(
     limits = np.finfo(x.dtype)
     high = float(limits.max) if posinf is None else posinf
     low = float(limits.min) if neginf is None else neginf
-    y = ew.select(ew.isnan(x), nan, x)
-    y = ew.select(ew.equal(x, np.inf), high, y)
-    return ew.convert(ew.select(ew.equal(x, -np.inf), low, y), x.dtype)
+    y = select(ew.isnan(x), nan, x)
+    y = select(ew.equal(x, np.inf), high, y)
+    return convert(select(ew.equal(x, -np.inf), low, y), x.dtype)
 
 
 @applies(ew.copysign)
@@ -286,7 +287,7 @@ def round(a: Array, decimals: int = 0, out: None = None) -> Array:
         return ew.rint(a)
     scale = 10.0 ** builtins.abs(decimals)
     y = ew.rint(a * scale) / scale if decimals > 0 else ew.rint(a / scale) * scale
-    return ew.convert(y, a.dtype)
+    return convert(y, a.dtype)
 
 
 def real(val: Array) -> Array:

@@ -13,9 +13,9 @@ from funcgrad.core.types import Array, normalize_axis
 from funcgrad.numpy._creation import asarray
 from funcgrad.numpy._shape import atleast_1d, atleast_2d, atleast_3d, expand_dims, ravel, shape_of, static_int
 from funcgrad.ops import broadcast as ops
-from funcgrad.ops.elementwise import convert
 from funcgrad.ops.index import getitem
 from funcgrad.ops.join import concatenate as join
+from funcgrad.ops.pointwise import convert
 
 __all__ = [
     "array_split",

@@ -13,6 +13,7 @@ from funcgrad.numpy._creation import asarray
 from funcgrad.numpy._ufunc import applies, operand, refuse
 from funcgrad.ops import elementwise as ew
 from funcgrad.ops.flow import stop_gradient
+from funcgrad.ops.pointwise import convert
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -296,7 +297,7 @@ def isclose(a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, equal_na
     a, b = stop_gradient(operand(a)), stop_gradient(operand(b))
     if not (isinstance(a, Tracer) or isinstance(b, Tracer)):
         return np.isclose(a, b, rtol, atol, equal_nan)
-    b = ew.convert(b, promote(type_of(b), type_of(1.0)))
+    b = convert(b, promote(type_of(b), type_of(1.0)))
     near = ew.less_equal(ew.absolute(ew.subtract(a, b)), atol + rtol * ew.absolute(b))
     close = (near & ew.isfinite(b)) | ew.equal(a, b)
     return close | (ew.isnan(a) & ew.isnan(b)) if equal_nan else close

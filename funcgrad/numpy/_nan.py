@@ -15,7 +15,8 @@ from funcgrad.numpy import _statistics as statistics
 from funcgrad.numpy._arguments import given, no_out, only_where, operand, reduced_axes, restore, traced
 from funcgrad.numpy._creation import asarray
 from funcgrad.numpy._reductions import Axis
-from funcgrad.ops.elementwise import isnan, logical_and, logical_not, select
+from funcgrad.ops.elementwise import isnan, logical_and, logical_not
+from funcgrad.ops.pointwise import select
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike

@@ -18,7 +18,8 @@ from funcgrad.core.types import Array
 from funcgrad.numpy._arguments import given, no_out, only_where, operand, reduced_axes, restore, traced
 from funcgrad.numpy._creation import asarray
 from funcgrad.ops.broadcast import Sum, broadcast_to
-from funcgrad.ops.elementwise import convert, maximum, minimum, not_equal
+from funcgrad.ops.elementwise import maximum, minimum, not_equal
+from funcgrad.ops.pointwise import convert
 from funcgrad.ops.reduce import AllTrue, AnyTrue, ArgMax, ArgMin, Max, Min, Prod, folded
 
 if TYPE_CHECKING:

@@ -19,22 +19,10 @@ from funcgrad.numpy._arguments import given, no_out, only_where, operand, reduce
 from funcgrad.numpy._creation import asarray
 from funcgrad.numpy._reductions import Axis, sum_over
 from funcgrad.ops.broadcast import broadcast_to, reshape
-from funcgrad.ops.elementwise import (
-    ceil,
-    convert,
-    floor,
-    imag,
-    is_complex,
-    isnan,
-    maximum,
-    real,
-    rint,
-    select,
-    sqrt,
-    square,
-)
+from funcgrad.ops.elementwise import ceil, floor, imag, is_complex, isnan, maximum, real, rint, sqrt, square
 from funcgrad.ops.index import getitem
 from funcgrad.ops.order import Sort
+from funcgrad.ops.pointwise import convert, select
 from funcgrad.ops.reduce import folded, kept
 from funcgrad.ops.shape import transpose
 

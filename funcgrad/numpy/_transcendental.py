@@ -11,6 +11,7 @@ from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, is_inexact
 from funcgrad.numpy._ufunc import applies, in_loop, operand, operands, refuse
 from funcgrad.ops import elementwise as ew
+from funcgrad.ops.pointwise import convert
 from funcgrad.ops.special import Sinc
 
 if TYPE_CHECKING:
@@ -313,7 +314,7 @@ def sinc(x: Array) -> Array:
     x = operand(x)
     if not isinstance(x, Tracer):
         return np.sinc(x)
-    return Sinc()(ew.convert(x, x.dtype if is_inexact(x.dtype) else np.dtype(float)))
+    return Sinc()(convert(x, x.dtype if is_inexact(x.dtype) else np.dtype(float)))
 
 
 acos = arccos

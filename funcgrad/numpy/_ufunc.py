@@ -20,7 +20,7 @@ from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, promotable, type_of
 from funcgrad.numpy._creation import asarray
 from funcgrad.ops.array import TracedArray
-from funcgrad.ops.elementwise import Binary, Unary, convert
+from funcgrad.ops.pointwise import Binary, Unary, convert
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike

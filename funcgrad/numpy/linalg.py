@@ -21,7 +21,8 @@ from funcgrad.numpy._shape import matrix_transpose
 from funcgrad.ops import det as determinants
 from funcgrad.ops import linalg as ops
 from funcgrad.ops.broadcast import Sum
-from funcgrad.ops.elementwise import absolute, convert, imag, is_complex, real, select, sqrt, square
+from funcgrad.ops.elementwise import absolute, imag, is_complex, real, sqrt, square
+from funcgrad.ops.pointwise import convert, select
 from funcgrad.ops.reduce import Max, Min
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ imported; so this file knows the primitives that operators stand for, and nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, TypeVar, cast, final
+from typing import Any, NoReturn, TypeVar, final
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from funcgrad.core.types import Array, Shape, show, show_long
 from funcgrad.ops import elementwise as ew
 from funcgrad.ops.contract import matmul
 from funcgrad.ops.index import getitem
+from funcgrad.ops.pointwise import convert, table
 from funcgrad.ops.scatter import At
 from funcgrad.ops.shape import transpose
 
@@ -32,7 +33,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # an operator with an ndarray on the left arrives here as a ufunc; the table of primitives is what there is at first
 _implementations: dict[Callable[..., Any], Callable[..., Any]] = {
-    getattr(np, name): primitive for name, primitive in ew.table().items() if hasattr(np, name)
+    getattr(np, name): primitive for name, primitive in table().items() if hasattr(np, name)
 }
 _ufunc_methods: dict[tuple[Callable[..., Any], str], Callable[..., Any]] = {}
 
@@ -210,7 +211,8 @@ class TracedArray(Tracer):
         if value is None:
             origin = self.tracing.origin(self.variable)
             raise error(
-                f"{construct} needs the value of {self.describe()}, but inside {self.tracing.name} only its type is known"
+                f"{construct} needs the value of {self.describe()}, "
+                f"but inside {self.tracing.name} only its type is known"
                 + (f"; it depends on {origin}" if origin else ""),
                 fix,
             )
@@ -327,7 +329,7 @@ class TracedArray(Tracer):
 
     def astype(self, dtype: Any, *args: Any, **kwargs: Any) -> Array:
         """The array with another dtype."""
-        return ew.convert(self, np.dtype(dtype))
+        return convert(self, np.dtype(dtype))
 
     def reshape(self, *shape: int | Shape, **kwargs: Any) -> Array:
         """The same elements in another shape: `x.reshape(2, 3)` or `x.reshape((2, 3))`."""

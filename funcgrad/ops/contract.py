@@ -23,7 +23,8 @@ from funcgrad.core.kinds import Contraction
 from funcgrad.core.primitive import Wanted
 from funcgrad.core.types import Array, ArrayType, Shape, Typed, broadcast_shapes, promote
 from funcgrad.ops.broadcast import reshape
-from funcgrad.ops.elementwise import fit, multiply
+from funcgrad.ops.elementwise import multiply
+from funcgrad.ops.pointwise import fit
 
 Kernel = Callable[[Array, Array], Array]
 

@@ -17,7 +17,7 @@ from funcgrad.core.kinds import Library
 from funcgrad.core.primitive import Cotangent, Masked, Wanted, masked_linear
 from funcgrad.core.types import Array, ArrayType, Typed
 from funcgrad.ops.broadcast import broadcast_to
-from funcgrad.ops.elementwise import select
+from funcgrad.ops.pointwise import select
 
 
 def _slice(axis: int, *bounds: int | None) -> tuple[slice, ...]:

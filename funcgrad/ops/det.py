@@ -20,8 +20,9 @@ from funcgrad.core.kinds import Library
 from funcgrad.core.primitive import Cotangent, Wanted
 from funcgrad.core.types import Array, ArrayType, Typed, broadcast_shapes
 from funcgrad.ops.broadcast import reshape
-from funcgrad.ops.elementwise import fit, imag
+from funcgrad.ops.elementwise import imag
 from funcgrad.ops.linalg import align_stacks, check_square, library_dtype, matrix_transpose
+from funcgrad.ops.pointwise import fit
 
 
 @final

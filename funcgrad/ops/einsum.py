@@ -19,8 +19,8 @@ from funcgrad.core.errors import ArgumentError, ShapeError
 from funcgrad.core.types import Array, Shape
 from funcgrad.ops.broadcast import Sum, reshape
 from funcgrad.ops.contract import Contract, contraction
-from funcgrad.ops.elementwise import convert
 from funcgrad.ops.index import getitem
+from funcgrad.ops.pointwise import convert
 from funcgrad.ops.shape import transpose
 
 

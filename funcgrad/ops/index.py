@@ -19,7 +19,7 @@ import numpy as np
 
 from funcgrad.core.errors import OutOfBoundsError, ShapeError, TracedShapeError
 from funcgrad.core.kinds import IndexMap
-from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Structured, Primitive, Wanted
+from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Primitive, Structured, Wanted
 from funcgrad.core.trace import Tracer, concrete
 from funcgrad.core.types import Array, ArrayType, DType, Shape, Typed, broadcast_shapes
 from funcgrad.ops.broadcast import broadcast_to, reshape
@@ -146,7 +146,7 @@ class GetItem(Indexed):
         if wanted[0] is None:
             return (None, *nothing)
         update = (self.entries, arrays, g, self.selects)
-        return (Scattered(wanted[0].shape, wanted[0].dtype, [update]), *nothing)
+        return (Scattered(wanted[0], [update]), *nothing)
 
     def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:
         if wanted[0] is None:
@@ -279,13 +279,10 @@ def _common_dtype(updates: list[tuple[Entries, tuple[Any, ...], Any]]) -> DType:
 class Scattered(LazyCotangent):
     """The cotangent of an array that was indexed: the updates, not yet scattered, and what came from other uses."""
 
-    __slots__ = ("dtype", "shape", "updates", "whole")
+    __slots__ = ("of", "updates", "whole")
 
-    def __init__(
-        self, shape: Shape, dtype: DType, updates: list[tuple[Entries, tuple[Array, ...], Array, bool]]
-    ) -> None:
-        self.shape = shape
-        self.dtype = dtype
+    def __init__(self, of: Typed, updates: list[tuple[Entries, tuple[Array, ...], Array, bool]]) -> None:
+        self.of = of
         self.updates = updates
         self.whole: Array | None = None
 
@@ -295,7 +292,7 @@ class Scattered(LazyCotangent):
             operands += [*arrays, g]
         indices = tuple(entries for entries, _, _, _ in self.updates)
         counts = tuple(len(arrays) for _, arrays, _, _ in self.updates)
-        y = IndexAdd(self.shape, indices, counts)(*operands)
+        y = IndexAdd(self.of.shape, indices, counts)(*operands)
         if self.whole is not None:
             return self.whole + y
         if not all(selects for _, _, _, selects in self.updates):
@@ -303,7 +300,7 @@ class Scattered(LazyCotangent):
         ones: list[Array] = []
         for _, arrays, g, _ in self.updates:
             ones += [*arrays, np.ones(g.shape, bool)]
-        return Masked(y, IndexAdd(self.shape, indices, counts)(*ones) != 0)
+        return Masked(y, IndexAdd(self.of.shape, indices, counts)(*ones) != 0)
 
     def plus(self, other: Cotangent) -> LazyCotangent | None:
         if isinstance(other, Scattered):

@@ -14,8 +14,8 @@ from funcgrad.core.kinds import IndexMap
 from funcgrad.core.primitive import Wanted
 from funcgrad.core.types import Array, ArrayType, Typed, promote
 from funcgrad.ops.broadcast import broadcast_to
-from funcgrad.ops.elementwise import fit
 from funcgrad.ops.index import getitem
+from funcgrad.ops.pointwise import fit
 
 Padding = tuple[tuple[int, int], ...]
 

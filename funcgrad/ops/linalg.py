@@ -17,7 +17,8 @@ from funcgrad.core.kinds import Library
 from funcgrad.core.primitive import Cotangent, Wanted
 from funcgrad.core.types import Array, ArrayType, DType, Typed, broadcast_shapes, show_long
 from funcgrad.ops.broadcast import reshape
-from funcgrad.ops.elementwise import conjugate, fit, is_complex, select
+from funcgrad.ops.elementwise import conjugate, is_complex
+from funcgrad.ops.pointwise import fit, select
 from funcgrad.ops.shape import transpose
 
 

@@ -16,7 +16,7 @@ from funcgrad.core.kinds import Library
 from funcgrad.core.primitive import Cotangent, Masked, Wanted, masked_linear
 from funcgrad.core.types import Array, ArrayType, Shape, Typed
 from funcgrad.ops.broadcast import Sum, broadcast_to, reshape
-from funcgrad.ops.elementwise import convert
+from funcgrad.ops.pointwise import convert
 
 
 def _check_axis(name: str, axis: int, x: Typed) -> None:

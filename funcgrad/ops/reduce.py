@@ -18,7 +18,7 @@ from funcgrad.core.primitive import Cotangent, Masked, Wanted
 from funcgrad.core.types import Array, ArrayType, Shape, Typed
 from funcgrad.ops.broadcast import Sum, broadcast_to, reshape
 from funcgrad.ops.cumulative import CumProd
-from funcgrad.ops.elementwise import convert, select
+from funcgrad.ops.pointwise import convert, select
 from funcgrad.ops.shape import transpose
 
 Axes = tuple[int, ...]

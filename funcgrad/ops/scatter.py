@@ -17,7 +17,6 @@ from funcgrad.core.primitive import Cotangent, Masked, Wanted
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, ArrayType, Typed, is_inexact, show_long, type_of
 from funcgrad.ops.broadcast import broadcast_to
-from funcgrad.ops.elementwise import convert, select
 from funcgrad.ops.index import (
     Entries,
     GetItem,
@@ -28,6 +27,7 @@ from funcgrad.ops.index import (
     parse,
     result_shape,
 )
+from funcgrad.ops.pointwise import convert, select
 from funcgrad.ops.shape import transpose
 
 _WRITE: dict[str, Callable[..., Any]] = {"multiply": np.multiply.at, "min": np.minimum.at, "max": np.maximum.at}
@@ -215,7 +215,7 @@ class Update:
         x = self._x
         v = _array(v)
         given = type_of(v)
-        if is_inexact(given.dtype) and not is_inexact(x.dtype) or given.dtype.kind == "c" != x.dtype.kind:
+        if (is_inexact(given.dtype) and not is_inexact(x.dtype)) or given.dtype.kind == "c" != x.dtype.kind:
             raise DTypeError(
                 f"x.at[index].{mode}(v): v is {show_long(given)}, which an x of {x.dtype.name} cannot hold",
                 f"x.astype({given.dtype.name}).at[index].{mode}(v)",

@@ -17,7 +17,8 @@ from funcgrad.core.kinds import Reduction
 from funcgrad.core.primitive import Masked, Wanted
 from funcgrad.core.types import Array, ArrayType, Typed
 from funcgrad.ops.broadcast import Sum, broadcast_to, reshape
-from funcgrad.ops.elementwise import exp, select
+from funcgrad.ops.elementwise import exp
+from funcgrad.ops.pointwise import select
 from funcgrad.ops.reduce import Axes, folded, kept
 
 

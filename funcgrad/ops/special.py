@@ -11,7 +11,8 @@ import numpy as np
 from funcgrad.core.kinds import Elementwise
 from funcgrad.core.primitive import Masked, Wanted
 from funcgrad.core.types import Array, ArrayType, Typed
-from funcgrad.ops.elementwise import Unary, maximum, minimum, select, sigmoid
+from funcgrad.ops.elementwise import maximum, minimum, sigmoid
+from funcgrad.ops.pointwise import Unary, select
 
 
 @final

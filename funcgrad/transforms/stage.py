@@ -19,7 +19,6 @@ from funcgrad.ops.array import TracedArray
 from funcgrad.transforms.arguments import Selection, function_name
 
 
-
 class Stage(Trace):
     """A trace without values: each operation becomes an equation."""
 
@@ -53,6 +52,7 @@ class Stage(Trace):
         return known[0]
 
     def apply(self, primitive: Primitive, args: tuple[Array, ...]) -> Any:
+        """Write an equation."""
         if self.finished:
             raise LeakedTracerError(
                 f"a value that was created while {self.name} was being traced is used in {primitive.name} "
@@ -69,6 +69,7 @@ class Stage(Trace):
         return tracers if primitive.multiple else tracers[0]
 
     def origin(self, var: Var) -> str:
+        """The inputs that `var` depends on, as error messages call them."""
         reached = {var}
         for equation in reversed(self.equations):
             if not reached.isdisjoint(equation.outputs):
@@ -79,9 +80,7 @@ class Stage(Trace):
         """End the trace: the jaxpr from these inputs to these outputs."""
         atoms = tuple(map(self.atom, outputs))
         self.finished = True
-        jaxpr = Jaxpr(
-            tuple(x.variable for x in inputs), tuple(self._constants.values()), tuple(self.equations), atoms
-        )
+        jaxpr = Jaxpr(tuple(x.variable for x in inputs), tuple(self._constants.values()), tuple(self.equations), atoms)
         if config.CHECK:
             check(jaxpr)
         return jaxpr

@@ -68,6 +68,7 @@ class Tape(Trace):
         self._inputs.append(None)
 
     def apply(self, primitive: Primitive, args: tuple[Array, ...]) -> Any:
+        """Compute, and record how."""
         inputs: list[Var | None] = []
         saved: list[Array] = []
         for x in args:
@@ -122,6 +123,7 @@ class Tape(Trace):
         return records
 
     def origin(self, var: Var) -> str:
+        """The inputs that `var` depends on, as error messages call them."""
         reached = {var}
         for _, inputs, _, out in reversed(list(self.records)):
             if not reached.isdisjoint(out if isinstance(out, tuple) else (out,)):

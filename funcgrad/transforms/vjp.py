@@ -92,9 +92,7 @@ def _dtype_of(leaf: Any) -> Any:
 def _untraced(tape: Tape, tree: Any) -> Any:
     """`tree` with the values of this tape's tracers in their place."""
     leaves, structure = pytree.flatten(tree)
-    return pytree.unflatten(
-        structure, [x.value if isinstance(x, Tracer) and x.tracing is tape else x for x in leaves]
-    )
+    return pytree.unflatten(structure, [x.value if isinstance(x, Tracer) and x.tracing is tape else x for x in leaves])
 
 
 def _split_aux(name: str, out: Any) -> tuple[Any, Any]:
@@ -158,9 +156,7 @@ def _gradient_leaf(cotangents: Cotangents, var: Var, seen: set[int]) -> Array:
 
 
 def _gradients(inputs: list[_Input], cotangents: Cotangents, seen: set[int]) -> list[Any]:
-    return [
-        i.rebuild([None if v is None else _gradient_leaf(cotangents, v, seen) for v in i.vars]) for i in inputs
-    ]
+    return [i.rebuild([None if v is None else _gradient_leaf(cotangents, v, seen) for v in i.vars]) for i in inputs]
 
 
 def value_and_grad(

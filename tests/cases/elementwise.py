@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from funcgrad.ops import elementwise as ew
+from funcgrad.ops.pointwise import Convert, select, table
 from funcgrad.ops.special import Sinc
 from tests.cases.base import Case
 
@@ -135,14 +135,14 @@ def random(draw: st.DrawFn) -> np.random.Generator:
 
 @st.composite
 def unary(draw: st.DrawFn, name: str) -> Case:
-    primitive = ew.table()[name]
+    primitive = table()[name]
     domain = off_axes if name in COMPLEX and draw(st.booleans()) else UNARY[name]
     return Case(primitive, (domain(random(draw), draw(shapes)),), derivative=not primitive.constant)
 
 
 @st.composite
 def binary(draw: st.DrawFn, name: str) -> Case:
-    primitive = ew.table()[name]
+    primitive = table()[name]
     domains = [off_axes if name in COMPLEX and draw(st.booleans()) else domain for domain in BINARY[name]]
     pair = draw(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, min_side=0, max_side=3)).input_shapes
     source = random(draw)
@@ -155,7 +155,7 @@ def conversions(draw: st.DrawFn) -> Case:
     domain, dtype = draw(
         st.sampled_from([(ANY, complex), (off_axes, complex), (off_axes, float), (ANY, float), (ANY, int)])
     )
-    primitive = ew.Convert(np.dtype(dtype))
+    primitive = Convert(np.dtype(dtype))
     return Case(primitive, (domain(random(draw), draw(shapes)),), derivative=not primitive.constant)
 
 
@@ -164,7 +164,7 @@ def selections(draw: st.DrawFn) -> Case:
     three = draw(hnp.mutually_broadcastable_shapes(num_shapes=3, max_dims=3, min_side=0, max_side=3)).input_shapes
     source = random(draw)
     domains: list[Any] = [truth, ANY, draw(st.sampled_from([ANY, off_axes]))]
-    return Case(ew.select, tuple(domain(source, shape) for domain, shape in zip(domains, three, strict=True)))
+    return Case(select, tuple(domain(source, shape) for domain, shape in zip(domains, three, strict=True)))
 
 
 @st.composite
