@@ -311,8 +311,8 @@ MISUSE: dict[type[errors.FuncgradError], dict[str, tuple[Callable[[], Any], str]
             "numpy.add.reduceat",
         ),
         "ufunc of another library": (
-            lambda: at(lambda x: scipy.special.erfcx(x).sum(), VECTOR),
-            "] erfcx has no implementation | erfcx(stop_gradient(x))",
+            lambda: at(lambda x: scipy.special.spence(x).sum(), VECTOR),
+            "] spence has no implementation | spence(stop_gradient(x))",
         ),
         "where of a ufunc": (lambda: at(lambda x: np.sin(x, where=x > 0).sum(), VECTOR), "where= | where(condition"),
         "out of a reduction": (lambda: at(lambda x: np.sum(x, out=np.zeros(())), VECTOR), "out= | y = sum(x)"),

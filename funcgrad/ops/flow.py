@@ -26,6 +26,10 @@ class StopGradient(IndexMap):
         return ArrayType(x.shape, x.dtype, x.weak)
 
     def impl(self, x: Array) -> Array:
+        if x.__class__ is np.ndarray:
+            # the backward pass may read this array, so the caller must not write into it
+            x = x.view()
+            x.flags.writeable = False
         return x
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None) -> tuple[None]:

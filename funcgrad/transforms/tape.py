@@ -7,6 +7,7 @@ cotangents of its inputs, and those of one variable are summed.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, cast
 
@@ -39,7 +40,7 @@ class Tape(Trace):
         describe: What error messages call the input of this number.
     """
 
-    __slots__ = ("_describe", "_inputs", "lines", "nested", "records", "tracer")
+    __slots__ = ("_describe", "_held", "_inputs", "lines", "nested", "records", "tracer")
 
     def __init__(self, name: str, tracer: type[Tracer], describe: Callable[[int], str]) -> None:
         self.level = next_level()
@@ -48,6 +49,7 @@ class Tape(Trace):
         self.records: list[Record] = []
         self._inputs: list[Var | None] = []
         self._describe = describe
+        self._held: list[np.ndarray[Any, Any]] = []
         # True once a value on this tape is a tracer of an outer transformation
         self.nested = False
         self.lines: dict[Var, SourceLine | None] | None = {} if config.CHECK else None
@@ -71,6 +73,7 @@ class Tape(Trace):
         """Compute, and record how."""
         inputs: list[Var | None] = []
         saved: list[Array] = []
+        constant = False
         for x in args:
             if isinstance(x, Tracer):
                 if x.tracing is self:
@@ -80,6 +83,8 @@ class Tape(Trace):
                 if x.tracing.level > self.level:
                     return x.tracing.apply(primitive, args)
                 self.nested = True
+            elif x.__class__ is np.ndarray:
+                constant = True
             elif x.__class__ in _SEQUENCES:
                 x = np.asarray(x)
             inputs.append(None)
@@ -104,17 +109,42 @@ class Tape(Trace):
         saved.insert(0, y)
         for place in primitive.unread(inputs):
             saved[place] = None
+        if constant:
+            self._hold(inputs, saved)
         self.records.append((primitive, inputs, saved, out))  # type: ignore[arg-type]  # a plain tuple is made faster
         return self.tracer(self, out, y)
 
     def _record_multiple(
         self, primitive: Primitive, inputs: list[Var | None], saved: list[Array], ys: tuple[Array, ...]
     ) -> tuple[Tracer, ...]:
+        self._hold(inputs, [ys, *saved])
         outs = tuple(Var(y.shape, y.dtype) for y in ys)
         if self.lines is not None:
             self.lines.update(dict.fromkeys(outs, user_line()))
         self.records.append(Record(primitive, inputs, [ys, *saved], outs))
         return tuple(self.tracer(self, out, y) for out, y in zip(outs, ys, strict=True))
+
+    def _hold(self, inputs: list[Var | None], saved: list[Array]) -> None:
+        """Make the constants that the backward pass will read, and what they are views of, read-only until then."""
+        for var, x in zip(inputs, saved[1:], strict=True):
+            while var is None and x.__class__ is np.ndarray and x.flags.writeable:
+                x.flags.writeable = False
+                self._held.append(x)
+                x = x.base
+
+    def release(self) -> None:
+        """Give the constants back as they were; called when the backward pass is over, and after an exception."""
+        while self._held:
+            # a view whose base another thread still holds stays read-only
+            with contextlib.suppress(ValueError):
+                self._held.pop().flags.writeable = True
+
+    def detach(self, records: list[Record]) -> None:
+        """Replace the constants that are held by copies, so that the records outlive the call."""
+        copies = {id(x): x.copy() for x in self._held}
+        if copies:
+            for _, _, saved, _ in records:
+                saved[:] = [copies.get(id(x), x) for x in saved]
 
     def finish(self) -> list[Record]:
         """End the trace and hand over what it recorded; a tracer that is used from now on has leaked."""

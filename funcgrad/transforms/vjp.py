@@ -214,6 +214,14 @@ def _differentiator(
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
         inputs: list[_Input] = []
         tape = Tape(name, TracedArray, lambda number: _describe_input(inputs, selection, number))
+        try:
+            return differentiate(tape, inputs, args, kwargs)
+        finally:
+            tape.release()
+
+    def differentiate(
+        tape: Tape, inputs: list[_Input], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Any, Any]:
         traced_args = list(args)
         for place in selection.resolve(args, kwargs):
             target: Any = traced_args if place.__class__ is int else kwargs
@@ -313,12 +321,16 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
     for entered in inputs:
         entered.leaves = [_protected(leaf) for leaf in entered.leaves]
     tape = Tape(name, TracedArray, lambda number: _describe_input(inputs, selection, number))
-    out = f(*(entered.enter(tape) for entered in inputs))
-    aux = None
-    if has_aux:
-        out, aux = _split_aux(name, out)
-    leaves, structure = pytree.flatten(out)
-    records = tape.finish()
+    try:
+        out = f(*(entered.enter(tape) for entered in inputs))
+        aux = None
+        if has_aux:
+            out, aux = _split_aux(name, out)
+        leaves, structure = pytree.flatten(out)
+        records = tape.finish()
+        tape.detach(records)
+    finally:
+        tape.release()
     out_vars = [x.variable if isinstance(x, Tracer) and x.tracing is tape else None for x in leaves]
     kept = _memory_of(inputs, records)
     values = [_detached(x.value if v is not None else x, kept) for x, v in zip(leaves, out_vars, strict=True)]
