@@ -131,6 +131,7 @@ OUTSIDE: dict[str, Callable[[Any], Any]] = {
     "an array of floats": lambda x: x[np.array([1.0])],
     "a string": lambda x: x["a"],
     "a mask of another length": lambda x: x[np.array([True, False])],
+    "positions that do not broadcast": lambda x: x[:, None][[0, 1], [0, 0, 0]],
     "a mask of more axes": lambda x: x[np.ones((3, 1), bool)],
 }
 

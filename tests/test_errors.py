@@ -79,6 +79,7 @@ BUILTIN = {
     errors.OutOfBoundsError: IndexError,
     errors.TreeError: ValueError,
     errors.DTypeError: TypeError,
+    errors.SingularMatrixError: np.linalg.LinAlgError,
     errors.InternalError: AssertionError,
 }
 
@@ -357,6 +358,17 @@ MISUSE: dict[type[errors.FuncgradError], dict[str, tuple[Callable[[], Any], str]
         "a mask of another length": (
             lambda: at(lambda x: x[np.array([True, False])].sum(), VECTOR),
             "shape (2,) | (3,) | x[x > 0]",
+        ),
+    },
+    errors.SingularMatrixError: {
+        "no inverse": (lambda: at(lambda a: np.linalg.inv(a).sum(), np.ones((2, 2))), "inv: the matrix is singular | eye(2)"),
+        "no inverse in a stack": (
+            lambda: fnp.linalg.solve(np.stack([np.eye(2), np.ones((2, 2))]), np.ones(2)),
+            "solve: matrix [1] of the stack is singular | pinv(a)",
+        ),
+        "no Cholesky factor": (
+            lambda: at(lambda a: np.linalg.cholesky(a).sum(), np.diag([1.0, -1.0])),
+            "cholesky: the matrix is not positive definite (leading minor 2) | eye(2)",
         ),
     },
     errors.DTypeError: {

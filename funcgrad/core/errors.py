@@ -17,6 +17,7 @@ Every class is a `FuncgradError` and also the builtin exception that a NumPy use
     ├── FG012 OutOfBoundsError       IndexError     an index outside its axis, or of the wrong kind
     ├── FG013 TreeError              ValueError     pytrees that do not match, leaves that cannot be leaves
     ├── FG014 DTypeError             TypeError      dtypes that an operation does not take
+    ├── FG015 SingularMatrixError    LinAlgError    a matrix without an inverse, or without a factorization
     └── FG099 InternalError          AssertionError the IR is malformed: a bug in funcgrad, never in user code
 
 The first line of a message says what happened, in the user's terms and with the values; then comes the line of the
@@ -30,6 +31,8 @@ import sys
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import ClassVar
+
+import numpy as np
 
 # libraries that call back into funcgrad: what they were called from is the user's line
 _FOREIGN = ("numpy", "scipy", "optree", "contextlib", "functools")
@@ -147,6 +150,12 @@ class DTypeError(FuncgradError, TypeError):
     """An operation does not take these dtypes."""
 
     code = "FG014"
+
+
+class SingularMatrixError(FuncgradError, np.linalg.LinAlgError):
+    """A matrix has no inverse or no such factorization: it is singular, or not positive definite, or not finite."""
+
+    code = "FG015"
 
 
 class InternalError(FuncgradError, AssertionError):

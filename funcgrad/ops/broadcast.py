@@ -37,7 +37,7 @@ class BroadcastTo(IndexMap):
 
     def impl(self, x: Array) -> Array:
         if math.prod(self.shape) <= _FILL_BELOW:
-            y = np.empty(self.shape, np.result_type(x))
+            y = np.empty(self.shape, x.dtype)
             y[...] = x
             return y
         return np.broadcast_to(x, self.shape)
@@ -76,8 +76,9 @@ class Sum(Reduction):
         if wanted[0] is None:
             return (None,)
         shape = wanted[0].shape
-        kept = tuple(1 if i in self.axes else n for i, n in enumerate(shape))
-        return (BroadcastTo(shape)(reshape(g, kept) if g.shape else g),)
+        if g.shape:
+            g = reshape(g, tuple([1 if i in self.axes else n for i, n in enumerate(shape)]))
+        return (broadcast_to(g, shape),)
 
     def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:
         return masked_linear(self, wanted, g, y, xs)

@@ -71,7 +71,13 @@ def advanced_place(entries: Entries) -> tuple[int, bool]:
 
 def result_shape(shape: Shape, entries: Entries, array_shapes: list[Shape]) -> Shape:
     """The shape of `x[index]` for an `x` of this shape."""
-    common = broadcast_shapes(*array_shapes) if array_shapes else ()
+    try:
+        common = broadcast_shapes(*array_shapes)
+    except ValueError as error:
+        raise OutOfBoundsError(
+            f"x[{_show(entries)}]: the index arrays do not fit each other: {error}",
+            "give them shapes that broadcast; numpy.ix_(rows, columns) makes a grid of them",
+        ) from None
     place, _ = advanced_place(entries) if array_shapes else (-1, True)
     out: list[int] = []
     axis = 0

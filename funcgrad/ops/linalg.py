@@ -7,12 +7,13 @@ is the convention of this library: the pullback of a holomorphic function multip
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import ClassVar, NoReturn, final
 
 import numpy as np
 
-from funcgrad.core.errors import DTypeError, ShapeError
+from funcgrad.core.errors import DTypeError, ShapeError, SingularMatrixError
 from funcgrad.core.kinds import Library
 from funcgrad.core.primitive import Cotangent, Wanted
 from funcgrad.core.types import Array, ArrayType, DType, Typed, broadcast_shapes, show_long
@@ -81,15 +82,16 @@ def _system(name: str, x1: Typed, x2: Typed) -> ArrayType:
     return ArrayType((*stack, *x2.shape[-2:]), library_dtype(name, x1, x2))
 
 
-def _which(found: Array) -> str:
+def which(found: Array) -> str:
     """The first matrix of a stack that a test found: `matrix [3] of the stack`."""
     return f"matrix {np.argwhere(found)[0].tolist()} of the stack" if np.ndim(found) else "the matrix"
 
 
 def _refuse_singular(name: str, x: Array) -> NoReturn:
-    raise np.linalg.LinAlgError(
-        f"{name}: {_which(np.linalg.slogdet(x)[0] == 0)} is singular\n"
-        "  Fix: remove dependent rows or columns, or regularise: a + eps * eye(n)"
+    raise SingularMatrixError(
+        f"{name}: {which(np.linalg.slogdet(x)[0] == 0)} is singular",
+        f"remove dependent rows or columns, or regularise: a + 1e-6 * eye({x.shape[-1]}); "
+        "pinv(a) takes singular matrices",
     )
 
 
@@ -206,7 +208,7 @@ class SolveTriangular(Library):
         else:
             y, info = trtrs(x1, x2, self.lower, self.transposed, self.unit_diagonal)
         if info:
-            _refuse_diagonal(info - 1)
+            _refuse_diagonal("the matrix", info - 1)
         return y
 
     def _stack(self, x1: Array, x2: Array) -> Array:
@@ -214,9 +216,10 @@ class SolveTriangular(Library):
         diagonal = np.arange(a.shape[-1])
         if self.unit_diagonal:
             a[..., diagonal, diagonal] = 1
-        zero = np.argwhere(a[..., diagonal, diagonal] == 0)
-        if len(zero):
-            _refuse_diagonal(int(zero[0, -1]))
+        zero = a[..., diagonal, diagonal] == 0
+        if zero.any():
+            *_, i = np.argwhere(zero)[0]
+            _refuse_diagonal(which(zero.any(-1)), i)
         if self.transposed:
             a = a.swapaxes(-1, -2)
         if self.lower == self.transposed:
@@ -248,8 +251,11 @@ class SolveTriangular(Library):
 _LAPACK_PREFIX = {"f": "s", "d": "d", "F": "c", "D": "z"}
 
 
-def _refuse_diagonal(i: int) -> NoReturn:
-    raise np.linalg.LinAlgError(f"solve_triangular: the matrix is singular: its diagonal element {i} is zero")
+def _refuse_diagonal(matrix: str, i: int) -> NoReturn:
+    raise SingularMatrixError(
+        f"solve_triangular: {matrix} is singular: its diagonal element {i} is zero",
+        "a triangular matrix has an inverse if no element of its diagonal is zero",
+    )
 
 
 def solve_triangular(
@@ -307,14 +313,21 @@ cholesky = Cholesky()
 
 
 def _refuse_indefinite(x: Array) -> NoReturn:
-    for index in np.ndindex(x.shape[:-2]):
-        for k in range(1, x.shape[-1] + 1):
-            try:
-                np.linalg.cholesky(x[index][:k, :k])
-            except np.linalg.LinAlgError:
-                which = f"matrix {list(index)} of the stack" if index else "matrix"
-                raise np.linalg.LinAlgError(
-                    f"cholesky: {which} is not positive definite (leading minor {k})\n"
-                    "  Fix: it must be Hermitian with positive eigenvalues: (a + a.T) / 2 + eps * eye(n)"
-                ) from None
-    raise AssertionError("each leading minor has a factorization, but the whole has none")
+    n = x.shape[-1]
+    indefinite = np.reshape([_is_indefinite(a) for a in x.reshape(-1, n, n)], x.shape[:-2])
+    a = x[tuple(np.argwhere(indefinite)[0])]
+    # once a leading minor has no factorization, no larger one has
+    k = 1 + bisect_left(range(1, n), True, key=lambda k: _is_indefinite(a[:k, :k]))
+    raise SingularMatrixError(
+        f"cholesky: {which(indefinite)} is not positive definite (leading minor {k})",
+        "it must be Hermitian with positive eigenvalues: a = (a + a.T) / 2 makes it Hermitian, "
+        f"a + 1e-6 * eye({n}) adds to its eigenvalues",
+    )
+
+
+def _is_indefinite(x: Array) -> bool:
+    try:
+        np.linalg.cholesky(x)
+    except np.linalg.LinAlgError:
+        return True
+    return False

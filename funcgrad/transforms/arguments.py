@@ -30,7 +30,7 @@ class Selection:
         ArgumentError: A position or a name is repeated, is of the wrong type, or both kinds are given.
     """
 
-    __slots__ = ("_f", "_keys", "_transformation", "by_name", "single")
+    __slots__ = ("_f", "_first", "_keys", "_transformation", "by_name", "single")
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class Selection:
         keys = (chosen,) if self.single else tuple(chosen)
         self._check(keys)
         self._keys: tuple[Any, ...] = keys
+        self._first = keys == (0,)
 
     def _check(self, keys: tuple[Any, ...]) -> None:
         option, kind = ("argnames", str) if self.by_name else ("argnums", int)
@@ -80,6 +81,8 @@ class Selection:
         Raises:
             ArgumentError: The call has no such argument.
         """
+        if self._first and args:
+            return [0]
         found = [self._place(key, args, kwargs) for key in self._keys]
         if len(found) > 1 and len(set(found)) < len(found):
             raise ArgumentError(

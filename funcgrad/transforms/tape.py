@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 
@@ -20,6 +20,10 @@ from funcgrad.core.trace import Trace, Tracer, Var, next_level
 from funcgrad.core.types import Array, show_long, type_of
 
 _SEQUENCES = (list, tuple)
+# The hot path makes its objects without a call of their initializer: an eighth of what an operation costs.
+_new = object.__new__
+# what stands where the records of a finished trace were: it has no append, and so a late tracer is noticed for free
+_FINISHED = cast(list[Any], None)
 
 
 class Record(NamedTuple):
@@ -100,8 +104,11 @@ class Tape(Trace):
             return y
         if primitive.multiple:
             return self._record_multiple(primitive, inputs, saved, y)
+        out = _new(Var)
         try:
-            out = Var(y.shape, y.dtype, self.nested and isinstance(y, Tracer) and y.weak)
+            out.shape = y.shape
+            out.dtype = y.dtype
+            out.weak = self.nested and isinstance(y, Tracer) and y.weak
         except AttributeError:  # a Python number
             out = Var((), type_of(y).dtype, True)
         if self.lines is not None:
@@ -111,8 +118,15 @@ class Tape(Trace):
             saved[place] = None
         if constant:
             self._hold(inputs, saved)
-        self.records.append((primitive, inputs, saved, out))  # type: ignore[arg-type]  # a plain tuple is made faster
-        return self.tracer(self, out, y)
+        try:
+            self.records.append((primitive, inputs, saved, out))  # type: ignore[arg-type]  # a plain tuple is made faster
+        except AttributeError:
+            self._refuse_leak(primitive, inputs)
+        tracer = _new(self.tracer)
+        tracer.tracing = self
+        tracer.variable = out
+        tracer.value = y
+        return tracer
 
     def _record_multiple(
         self, primitive: Primitive, inputs: list[Var | None], saved: list[Array], ys: tuple[Array, ...]
@@ -121,6 +135,8 @@ class Tape(Trace):
         outs = tuple(Var(y.shape, y.dtype) for y in ys)
         if self.lines is not None:
             self.lines.update(dict.fromkeys(outs, user_line()))
+        if self.records is _FINISHED:
+            self._refuse_leak(primitive, inputs)
         self.records.append(Record(primitive, inputs, [ys, *saved], outs))
         return tuple(self.tracer(self, out, y) for out, y in zip(outs, ys, strict=True))
 
@@ -149,38 +165,26 @@ class Tape(Trace):
     def finish(self) -> list[Record]:
         """End the trace and hand over what it recorded; a tracer that is used from now on has leaked."""
         records = self.records
-        self.records = cast(list[Record], _Finished(self.name, self.lines))
+        self.records = _FINISHED
         return records
+
+    def _refuse_leak(self, primitive: Primitive, inputs: list[Var | None]) -> NoReturn:
+        leaked = next(var for var in inputs if var is not None)
+        made = "" if self.lines is None else f", at {self.lines.get(leaked) or 'its entry'}"
+        raise LeakedTracerError(
+            f"a {show_long(leaked)} that was created while {self.name} was being traced{made}, "
+            f"is used in {primitive.name} after the tracing has ended",
+            "return the value from the function instead of storing it elsewhere: has_aux=True passes extra results out"
+            + ("; FUNCGRAD_CHECK=1 in the environment shows the line that made it" if self.lines is None else ""),
+        )
 
     def origin(self, var: Var) -> str:
         """The inputs that `var` depends on, as error messages call them."""
         reached = {var}
-        for _, inputs, _, out in reversed(list(self.records)):
+        for _, inputs, _, out in reversed(self.records or []):
             if not reached.isdisjoint(out if isinstance(out, tuple) else (out,)):
                 reached.update(v for v in inputs if v is not None)
         return ", ".join(self._describe(i) for i, v in enumerate(self._inputs) if v in reached)
-
-
-class _Finished:
-    """Stands where the records of a finished trace were."""
-
-    def __init__(self, name: str, lines: dict[Var, SourceLine | None] | None) -> None:
-        self._name = name
-        self._lines = lines
-
-    def append(self, record: Record) -> None:
-        primitive, inputs, _, _ = record
-        leaked = next(var for var in inputs if var is not None)
-        made = "" if self._lines is None else f", at {self._lines.get(leaked) or 'its entry'}"
-        raise LeakedTracerError(
-            f"a {show_long(leaked)} that was created while {self._name} was being traced{made}, "
-            f"is used in {primitive.name} after the tracing has ended",
-            "return the value from the function instead of storing it elsewhere: has_aux=True passes extra results out"
-            + ("; FUNCGRAD_CHECK=1 in the environment shows the line that made it" if self._lines is None else ""),
-        )
-
-    def __iter__(self) -> Iterator[Record]:
-        return iter(())
 
 
 class Cotangents:

@@ -21,6 +21,7 @@ from funcgrad.ops.array import TracedArray
 from funcgrad.transforms.arguments import Selection, function_name
 from funcgrad.transforms.tape import Cotangents, Record, Tape, released
 
+_FLOATS = (float, np.float64)
 _LEAF_TYPES = (np.ndarray, float, np.float64, TracedArray)
 
 
@@ -41,7 +42,7 @@ class _Input:
         """The argument with tracers for its floating-point and complex leaves."""
         traced = []
         for leaf in self.leaves:
-            if leaf.__class__ is float or is_inexact(_dtype_of(leaf)):
+            if leaf.__class__ in _FLOATS or is_inexact(_dtype_of(leaf)):
                 tracer = tape.enter(leaf)
                 self.vars.append(tracer.variable)
                 traced.append(tracer)
