@@ -352,6 +352,10 @@ MISUSE: dict[type[errors.FuncgradError], dict[str, tuple[Callable[[], Any], str]
             lambda: at(lambda x: x[0, 0], VECTOR),
             "x[0, 0] has 2 indices | shape (3,) | at most one index for each axis",
         ),
+        "positions that do not broadcast": (
+            lambda: at(lambda x: x[[0, 1], [0, 1, 2]].sum(), MATRIX),
+            "index arrays do not fit | (2,), (3,) | ix_",
+        ),
         "two ellipses": (lambda: at(lambda x: x[..., 0, ...].sum(), VECTOR), "single ellipsis"),
         "a float": (lambda: at(lambda x: x[1.0], VECTOR), "1.0 cannot be an index | integers"),
         "a string": (lambda: at(lambda x: x["a"], VECTOR), "'a' cannot be an index"),
@@ -361,7 +365,10 @@ MISUSE: dict[type[errors.FuncgradError], dict[str, tuple[Callable[[], Any], str]
         ),
     },
     errors.SingularMatrixError: {
-        "no inverse": (lambda: at(lambda a: np.linalg.inv(a).sum(), np.ones((2, 2))), "inv: the matrix is singular | eye(2)"),
+        "no inverse": (
+            lambda: at(lambda a: np.linalg.inv(a).sum(), np.ones((2, 2))),
+            "inv: the matrix is singular | eye(2)",
+        ),
         "no inverse in a stack": (
             lambda: fnp.linalg.solve(np.stack([np.eye(2), np.ones((2, 2))]), np.ones(2)),
             "solve: matrix [1] of the stack is singular | pinv(a)",

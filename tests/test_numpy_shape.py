@@ -1,7 +1,7 @@
 """Functions that move elements: each gives what NumPy's function of its name gives, and its pullback moves them back.
 
-For each function a strategy draws a call: arrays, and what is done with them. The call is made with NumPy, with funcgrad
-on plain arrays, on traced arrays, with NumPy's function on traced arrays, and on types alone.
+For each function a strategy draws a call: arrays, and what is done with them. The call is made with NumPy, by funcgrad
+on plain arrays, on traced arrays, by NumPy on traced arrays, and on types alone.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.errors import ArgumentError, ShapeError, UnsupportedError
-from funcgrad.core.types import Array, broadcast_shapes, normalize_axis
-from funcgrad.numpy._creation import asarray
+from funcgrad.core.types import Array, normalize_axis
+from funcgrad.numpy._creation import asarray, astype
 from funcgrad.numpy._shape import ravel
 from funcgrad.ops.index import getitem
 from funcgrad.ops.scatter import At
@@ -36,6 +36,8 @@ def take(a: Array, indices: Array, axis: int | None = None, out: None = None, mo
     if out is not None:
         raise UnsupportedError("take(out=...) would write in place", "y = take(a, indices)")
     a, indices = asarray(a), asarray(indices)
+    if indices.dtype.kind == "b":
+        indices = astype(indices, np.intp)  # positions 0 and 1 here, not a mask as in a[indices]
     if axis is None:
         a, axis = ravel(a), 0
     axis = normalize_axis(axis, len(a.shape))
@@ -80,7 +82,6 @@ def _along(arr: Array, indices: Array, axis: int) -> tuple[Array, ...]:
             "give both the same number of axes: indices[..., None]",
         )
     axis = normalize_axis(axis, ndim)
-    broadcast_shapes(*(s[:axis] + s[axis + 1 :] for s in (arr.shape, indices.shape)))
     return tuple(
         indices if i == axis else np.arange(n).reshape((-1,) + (1,) * (ndim - 1 - i)) for i, n in enumerate(arr.shape)
     )
@@ -121,7 +122,10 @@ def compress(condition: Array, a: Array, axis: int | None = None, out: None = No
         >>> fnp.compress([True, False, True], np.array([1.0, 2.0, 3.0]))
         array([1., 3.])
     """
-    return take(a, np.flatnonzero(np.asarray(condition)), axis, out)
+    condition = np.asarray(condition)
+    if condition.ndim != 1:
+        raise ShapeError(f"compress: the condition has shape {condition.shape}, not one axis", "a[mask] takes a mask")
+    return take(a, np.flatnonzero(condition), axis, out)
 
 
 def extract(condition: Array, arr: Array) -> Array:

@@ -207,6 +207,8 @@ def vsplit(ary: Array, indices_or_sections: Any) -> list[Array]:
         >>> [part.shape for part in fnp.vsplit(np.ones((4, 2)), 2)]
         [(2, 2), (2, 2)]
     """
+    if np.ndim(ary) < 2:
+        raise ShapeError(f"vsplit needs two axes or more; the shape is {np.shape(ary)}", "split(x, parts) cuts a vector")
     return split(ary, indices_or_sections, 0)
 
 

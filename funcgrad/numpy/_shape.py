@@ -50,8 +50,9 @@ def static_int(value: Any, what: str) -> int:
     """A Python int, where a traced one cannot serve."""
     if isinstance(value, Tracer):
         raise TracedShapeError(
-            f"{what} is a traced value ({value!r}); shapes must be known when the function is traced",
-            "pass a Python int; inside a transformation, close over it instead of differentiating it",
+            f"{what} depends on {value.tracing.origin(value.variable) or 'a traced value'}; "
+            f"shapes must be known while {value.tracing.name} is traced",
+            "pass a Python int: make the argument static, or close over it instead of differentiating it",
         )
     return operator.index(value)
 
@@ -218,7 +219,8 @@ def rollaxis(a: Array, axis: int, start: int = 0) -> Array:
     a = asarray(a)
     ndim = len(a.shape)
     source = normalize_axis(axis, ndim)
-    target = normalize_axis(start, ndim + 1, "start")
+    target = start + ndim if start < 0 else start  # NumPy's: -1 is in front of the last axis, not behind it
+    normalize_axis(target, ndim + 1, "start")
     return move_one_axis(a, source, target - (source < target))
 
 

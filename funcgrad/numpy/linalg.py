@@ -6,24 +6,24 @@ invert, an indefinite one to factorize) raises `LinAlgError`.
 
 from __future__ import annotations
 
-import math
+import operator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.linalg import LinAlgError
 
-from funcgrad.core.errors import ArgumentError, ShapeError, UnsupportedError
-from funcgrad.core.types import Array, normalize_axes, normalize_axis
+from funcgrad.core.errors import ArgumentError, DTypeError, ShapeError
+from funcgrad.core.types import Array
 from funcgrad.numpy import _contraction, _diagonal
-from funcgrad.numpy._arguments import restore, traced
+from funcgrad.numpy._arguments import no_out, traced
 from funcgrad.numpy._creation import asarray
+from funcgrad.numpy._norms import cond, matrix_norm, norm, vector_norm
 from funcgrad.numpy._shape import matrix_transpose
+from funcgrad.numpy._spectral import eigh, eigvalsh, lstsq, matrix_rank, pinv, qr, svd, svdvals
 from funcgrad.ops import det as determinants
 from funcgrad.ops import linalg as ops
-from funcgrad.ops.broadcast import Sum
-from funcgrad.ops.elementwise import absolute, imag, is_complex, real, sqrt, square
-from funcgrad.ops.pointwise import convert, select
-from funcgrad.ops.reduce import Max, Min
+from funcgrad.ops.broadcast import broadcast_to
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -31,23 +31,32 @@ if TYPE_CHECKING:
 __all__ = [
     "LinAlgError",
     "cholesky",
+    "cond",
     "det",
     "diagonal",
+    "eigh",
+    "eigvalsh",
     "inv",
+    "lstsq",
     "matmul",
     "matrix_norm",
+    "matrix_power",
+    "matrix_rank",
     "matrix_transpose",
+    "multi_dot",
     "norm",
     "outer",
+    "pinv",
+    "qr",
     "slogdet",
     "solve",
+    "svd",
+    "svdvals",
     "tensordot",
     "trace",
     "vecdot",
     "vector_norm",
 ]
-
-Axes = tuple[int, ...]
 
 
 class SlogdetResult(NamedTuple):
@@ -161,83 +170,6 @@ def cholesky(a: Array, /, *, upper: bool = False) -> Array:
     return ops.adjoint(ops.cholesky(ops.adjoint(a)))
 
 
-def norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Array:
-    """The norm of vectors or of matrices. At zero its gradient is zero; equal largest elements share theirs.
-
-    Args:
-        x: The array.
-        ord: For vectors inf, -inf, 0, or any number p, with 2 as the default. For matrices 1, -1, inf, -inf or
-            "fro", the default; 2, -2 and "nuc" have no derivative here yet.
-        axis: The axis of the vectors, or the two axes of the matrices. By default all of `x` is one vector or matrix.
-        keepdims: True to keep the axes, with length 1.
-
-    Raises:
-        ArgumentError: There is no such norm.
-        UnsupportedError: `ord` is 2, -2 or "nuc" for traced matrices.
-
-    Examples:
-        >>> fg.grad(fnp.linalg.norm)(np.array([3.0, 4.0]))
-        array([0.6, 0.8])
-        >>> fg.grad(fnp.linalg.norm)(np.zeros(2))
-        array([0., 0.])
-    """
-    if not traced(x):
-        return np.linalg.norm(x, ord, axis, keepdims)
-    x = _inexact(x)
-    if axis is None:
-        axes = tuple(range(x.ndim))
-        flat = ord is None or (ord in ("f", "fro") and x.ndim == 2) or (ord == 2 and x.ndim == 1)
-        if flat:
-            return restore(_vector_norm(x, 2, axes), x.shape, axes, keepdims)
-    else:
-        axes = tuple(normalize_axis(i, x.ndim) for i in (axis if isinstance(axis, tuple) else (axis,)))
-    if len(axes) == 1:
-        return restore(_vector_norm(x, 2 if ord is None else ord, axes), x.shape, axes, keepdims)
-    if len(axes) == 2:
-        return restore(_matrix_norm(x, "fro" if ord is None else ord, axes), x.shape, axes, keepdims)
-    raise ArgumentError(
-        f"norm: ord={ord!r} of {len(axes)} axes, but a vector has one axis and a matrix two",
-        "name the axes with axis=..., or leave ord away for the square root of the sum of squares",
-    )
-
-
-def vector_norm(x: Array, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Array:
-    """The norm of vectors that extend over one axis, several, or all.
-
-    Args:
-        x: The array.
-        axis: The axis or axes of the vectors; all by default.
-        keepdims: True to keep the axes, with length 1.
-        ord: inf, -inf, 0, or any number p.
-
-    Examples:
-        >>> fnp.linalg.vector_norm(np.array([[3.0, 4.0], [6.0, 8.0]]), axis=1)
-        array([ 5., 10.])
-    """
-    if not traced(x):
-        return np.linalg.vector_norm(x, axis=axis, keepdims=keepdims, ord=ord)
-    x = _inexact(x)
-    axes = normalize_axes(axis, x.ndim)
-    return restore(_vector_norm(x, ord, axes), x.shape, axes, keepdims)
-
-
-def matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Array:
-    """The norm of the matrices in the last two axes.
-
-    Args:
-        x: A matrix, or a stack of them.
-        keepdims: True to keep the axes, with length 1.
-        ord: "fro", 1, -1, inf or -inf; 2, -2 and "nuc" have no derivative here yet.
-
-    Examples:
-        >>> float(fnp.linalg.matrix_norm(np.array([[1.0, -2.0], [3.0, 4.0]]), ord=1))
-        6.0
-    """
-    if not traced(x):
-        return np.linalg.matrix_norm(x, keepdims=keepdims, ord=ord)
-    return norm(x, ord, (-2, -1), keepdims)
-
-
 def trace(x: Array, /, *, offset: int = 0, dtype: DTypeLike | None = None) -> Array:
     """The sum of a diagonal of the matrices in the last two axes.
 
@@ -302,63 +234,97 @@ def tensordot(x1: Array, x2: Array, /, *, axes: Any = 2) -> Array:
     return _contraction.tensordot(x1, x2, axes)
 
 
-def _inexact(x: Array) -> Array:
-    x = asarray(x)
-    return x if x.dtype.kind in "fc" else convert(x, np.dtype(float))
+def matrix_power(a: Array, n: int) -> Array:
+    """The product of `n` times the matrix `a`; for a negative `n` of its inverse.
+
+    Args:
+        a: A square matrix, or a stack of them.
+        n: The exponent. The result takes about log₂ n products.
+
+    Raises:
+        DTypeError: `n` is not an integer.
+        LinAlgError: `n` is negative and a matrix is singular.
+        ShapeError: The matrices are not square.
+
+    Examples:
+        >>> fnp.linalg.matrix_power(np.array([[1.0, 1.0], [1.0, 0.0]]), 10)
+        array([[89., 55.],
+               [55., 34.]])
+    """
+    try:
+        n = operator.index(n)
+    except TypeError:
+        raise DTypeError(f"matrix_power: the exponent {n!r} is not an integer", "matrix_power(a, 2)") from None
+    plain = not traced(a)
+    a = asarray(a)
+    ops.check_square("matrix_power", a)
+    if n < 0:
+        a, n = inv(a), -n
+    if plain:
+        return np.linalg.matrix_power(a, n)
+    if n == 0:
+        return broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape)
+    square, y = a, None
+    while n:
+        n, odd = divmod(n, 2)
+        if odd:
+            y = square if y is None else y @ square
+        if n:
+            square = square @ square
+    return y
 
 
-def _vector_norm(x: Array, ord: Any, axes: Axes) -> Array:
-    if not isinstance(ord, int | float | np.number):
-        raise ArgumentError(
-            f"norm: vectors have no norm of order {ord!r}",
-            'a number, inf or -inf; or axis=(i, j) for "fro" and "nuc" of matrices',
-        )
-    if ord == 2:
-        # x · x and not |x|²: it has derivatives at zero
-        total = Sum(axes)(square(real(x)) + square(imag(x)) if is_complex(x) else square(x))
-        return _zero_at_zero(total, sqrt(total))
-    if ord == 0:
-        return Sum(axes)(convert(x != 0, real(x).dtype))
-    size = absolute(x)
-    if math.isinf(ord):
-        return _largest(size, axes) if ord > 0 else Min(axes)(size)
-    if ord == 1:
-        return Sum(axes)(size)
-    powers = size ** float(ord)
-    if ord < 0:
-        return Sum(axes)(powers) ** (1 / float(ord))
-    if ord < 1:
-        powers = _zero_at_zero(size, powers)
-    total = Sum(axes)(powers)
-    return _zero_at_zero(total, total ** (1 / float(ord)))
+def multi_dot(arrays: Sequence[Array], *, out: None = None) -> Array:
+    """The product of several matrices, in the order that takes the fewest multiplications.
+
+    Args:
+        arrays: Two matrices or more. The first may be a vector, as a row, and the last, as a column.
+        out: Only None.
+
+    Raises:
+        ArgumentError: There are fewer than two arrays.
+        ShapeError: The shapes do not fit.
+
+    Examples:
+        >>> fnp.linalg.multi_dot([np.ones((2, 9)), np.ones((9, 9)), np.ones(9)])
+        array([81., 81.])
+    """
+    no_out("multi_dot", out)
+    xs = [asarray(x) for x in arrays]
+    if len(xs) < 2:
+        raise ArgumentError(f"multi_dot needs two arrays or more, got {len(xs)}", "multi_dot([a, b])")
+    for i, x in enumerate(xs):
+        if len(x.shape) != 2 and (len(x.shape) != 1 or 0 < i < len(xs) - 1):
+            raise ShapeError(
+                f"multi_dot: array {i} of {len(xs)} has shape {x.shape}",
+                "matrices, of which the first and the last may be vectors",
+            )
+    shapes = [x.shape for x in xs]
+    inner = [shape[0] for shape in shapes[1:]]
+    lengths = [shapes[0][0] if len(shapes[0]) == 2 else 1, *inner, shapes[-1][1] if len(shapes[-1]) == 2 else 1]
+    return _product(xs, _splits(lengths), 0, len(xs) - 1)
 
 
-def _zero_at_zero(x: Array, y: Array) -> Array:
-    """`y`, which is 0 where `x` is: there as a constant, so that an infinite slope has no part in the gradient."""
-    return select(x == 0, np.zeros((), y.dtype), y)
+def _splits(lengths: list[int]) -> dict[tuple[int, int], int]:
+    """Where to split the product of matrices i to j, matrix i having shape (lengths[i], lengths[i + 1]).
+
+    Source:
+        Cormen, Leiserson, Rivest, Stein, "Introduction to Algorithms" (2009), section 15.2.
+    """
+    count = len(lengths) - 1
+    costs = {(i, i): 0 for i in range(count)}
+    splits = {}
+    for width in range(1, count):
+        for i in range(count - width):
+            j = i + width
+            costs[i, j], splits[i, j] = min(
+                (costs[i, k] + costs[k + 1, j] + lengths[i] * lengths[k + 1] * lengths[j + 1], k) for k in range(i, j)
+            )
+    return splits
 
 
-def _largest(size: Array, axes: Axes) -> Array:
-    """The largest of sizes, 0 of none."""
-    if any(size.shape[i] == 0 for i in axes):
-        return Sum(axes)(size)
-    return Max(axes)(size)
-
-
-def _matrix_norm(x: Array, ord: Any, axes: Axes) -> Array:
-    row, column = axes
-    if row == column:
-        raise ArgumentError(f"norm: axis={axes} names an axis twice", "a matrix has two axes")
-    if ord in ("fro", "f"):
-        return _vector_norm(x, 2, axes)
-    if ord in (2, -2, "nuc"):
-        raise UnsupportedError(
-            f"norm: ord={ord!r} of matrices needs singular values, which have no derivative here yet",
-            'norm(x, "fro"), or norm(stop_gradient(x), ...) if it may count as a constant',
-        )
-    if ord not in (1, -1, math.inf, -math.inf):
-        raise ArgumentError(f"norm: matrices have no norm of order {ord!r}", 'one of "fro", 1, -1, inf, -inf')
-    summed, compared = (row, column) if abs(ord) == 1 else (column, row)
-    sums = Sum((summed,))(absolute(x))
-    left = compared - (compared > summed)
-    return _largest(sums, (left,)) if ord > 0 else Min((left,))(sums)
+def _product(xs: list[Array], splits: dict[tuple[int, int], int], i: int, j: int) -> Array:
+    if i == j:
+        return xs[i]
+    k = splits[i, j]
+    return _contraction.matmul(_product(xs, splits, i, k), _product(xs, splits, k + 1, j))

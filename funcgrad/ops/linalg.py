@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import ClassVar, NoReturn, final
+from typing import Any, ClassVar, NoReturn, final
 
 import numpy as np
 
-from funcgrad.core.errors import DTypeError, ShapeError, SingularMatrixError
+from funcgrad.core.errors import DTypeError, NotDifferentiableError, ShapeError, SingularMatrixError
 from funcgrad.core.kinds import Library
 from funcgrad.core.primitive import Cotangent, Wanted
 from funcgrad.core.types import Array, ArrayType, DType, Typed, broadcast_shapes, show_long
@@ -42,12 +42,17 @@ def library_dtype(name: str, *xs: Typed) -> DType:
     return np.result_type(*(x.dtype if x.dtype.kind in "fc" else np.float64 for x in xs))
 
 
-def check_square(name: str, x: Typed) -> None:
-    """Raise the user's error unless `x` is a square matrix, or a stack of them."""
+def check_matrix(name: str, x: Typed) -> None:
+    """Raise the user's error unless `x` is a matrix, or a stack of them."""
     if len(x.shape) < 2:
         raise ShapeError(
             f"{name}: an array of shape {x.shape} is not a matrix", "it needs two axes or more: x[None, :]"
         )
+
+
+def check_square(name: str, x: Typed) -> None:
+    """Raise the user's error unless `x` is a square matrix, or a stack of them."""
+    check_matrix(name, x)
     if x.shape[-1] != x.shape[-2]:
         raise ShapeError(
             f"{name}: matrices must be square, but shape {x.shape} has {x.shape[-2]} rows and {x.shape[-1]} columns",
@@ -85,6 +90,15 @@ def _system(name: str, x1: Typed, x2: Typed) -> ArrayType:
 def which(found: Array) -> str:
     """The first matrix of a stack that a test found: `matrix [3] of the stack`."""
     return f"matrix {np.argwhere(found)[0].tolist()} of the stack" if np.ndim(found) else "the matrix"
+
+
+def refuse_completion(name: str, factor: str, x: Typed, instead: str) -> NoReturn:
+    """Say that the vectors which complete a factor of `x` to a square matrix have no derivative."""
+    raise NotDifferentiableError(
+        f"{name}: {factor} of a matrix of shape {tuple(x.shape[-2:])} was completed to a square by an arbitrary basis, "
+        "which has no derivative",
+        f"{name}(a, {instead})",
+    )
 
 
 def _refuse_singular(name: str, x: Array) -> NoReturn:
@@ -331,3 +345,56 @@ def _is_indefinite(x: Array) -> bool:
     except np.linalg.LinAlgError:
         return True
     return False
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Qr(Library):
+    """Q with orthonormal columns and upper triangular R with x = Q R, of matrices that have no more columns than rows.
+
+    Attributes:
+        full: A third result completes Q to a square by columns that are orthogonal to x. It has no derivative: it is
+            an arbitrary basis.
+    """
+
+    name: ClassVar[str] = "qr"
+    multiple: ClassVar[bool] = True
+    full: bool = False
+
+    def out_type(self, x: Typed) -> tuple[ArrayType, ...]:
+        check_matrix("qr", x)
+        *stack, m, n = x.shape
+        shapes = [(m, n), (n, n), (m, m - n)]
+        dtype = library_dtype("qr", x)
+        return tuple(ArrayType((*stack, *shape), dtype) for shape in shapes[: 2 + self.full])
+
+    def impl(self, x: Array) -> tuple[Array, ...]:
+        n = x.shape[-1]
+        if not self.full:
+            q, r = np.linalg.qr(x)
+            return q, r
+        q, r = np.linalg.qr(x, "complete")
+        return q[..., :n], r[..., :n, :], q[..., n:]
+
+    def vjp(self, wanted: Wanted, g: Any, y: Any, x: Array) -> tuple[Cotangent | None]:
+        """Qᴴ dA R⁻¹ is Qᴴ dQ, which is skew-Hermitian, plus dR R⁻¹, which is triangular with a real diagonal."""
+        (w,) = wanted
+        g_q, g_r, *g_rest = g
+        if w is None:
+            return (None,)
+        if g_rest and g_rest[0] is not None:
+            refuse_completion("qr", "Q", w, 'mode="reduced"')
+        q, r, *_ = y
+        n = w.shape[-1]
+        upper = 0.0 if g_r is None else g_r @ matrix_transpose(r)
+        turn = 0.0 if g_q is None else matrix_transpose(q) @ g_q
+        both = upper - turn
+        half = (np.tri(n) - np.eye(n) / 2).astype(r.dtype)
+        inner = both - half * (both - adjoint(both))
+        ct = (conjugate(q) if is_complex(q) else q) @ inner
+        ct = ct if g_q is None else ct + g_q
+        return (fit(matrix_transpose(SolveTriangular(lower=False)(r, matrix_transpose(ct))), w),)
+
+    def batch(self, batched: tuple[bool, ...], x: Array) -> tuple[Array, ...]:
+        ys: tuple[Array, ...] = self(x)
+        return ys

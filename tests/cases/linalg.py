@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from funcgrad.core.primitive import Primitive
 from funcgrad.ops.det import Cofactors, Det, InverseTransposed, Slogdet
-from funcgrad.ops.linalg import Cholesky, Inverse, Solve, SolveTriangular
+from funcgrad.ops.linalg import Cholesky, Inverse, Qr, Solve, SolveTriangular
+from funcgrad.ops.spectral import Eigh, Eigvalsh, Pinv, Svd, Svdvals
 from tests.cases.base import Case, normal
 
 Array = np.ndarray
@@ -61,6 +62,42 @@ def cofactors(draw: st.DrawFn) -> Case:
     return Case(Cofactors(), (draw(any_matrices(stack, n)), *directions))
 
 
+@st.composite
+def apart(draw: st.DrawFn, m: int, n: int) -> Array:
+    """Matrices of full rank whose singular values are far apart."""
+    k = min(m, n)
+    u, v = (np.linalg.qr(draw(normal((size, k), i)))[0] for i, size in enumerate((m, n)))
+    matrix = (u * (1 + np.arange(k))) @ v.T
+    stack = draw(stacks)
+    return matrix * (1 + 0.1 * np.arange(np.prod(stack, dtype=int)).reshape((*stack, 1, 1)))
+
+
+@st.composite
+def rectangular(draw: st.DrawFn, primitive: Primitive) -> Case:
+    completed = primitive == Svd(full=True)
+    return Case(primitive, (draw(apart(draw(orders), draw(orders))),), derivative=not completed)
+
+
+@st.composite
+def tall(draw: st.DrawFn) -> Case:
+    m = draw(orders)
+    full = draw(st.booleans())
+    # what completes Q is an arbitrary basis
+    return Case(Qr(full), (draw(apart(m, draw(st.integers(0, m)))),), derivative=not full)
+
+
+@st.composite
+def symmetric(draw: st.DrawFn, primitive: st.SearchStrategy[Primitive]) -> Case:
+    x = draw(apart(*[draw(orders)] * 2))
+    # as for Cholesky
+    return Case(draw(primitive), (x + x.swapaxes(-1, -2),), derivative=False)
+
+
+@st.composite
+def pseudoinverses(draw: st.DrawFn) -> Case:
+    return Case(Pinv(), (draw(apart(draw(orders), draw(orders))), np.asarray(0.1)))
+
+
 CASES = {
     "inv": applied(Inverse),
     "inverse_transposed": applied(InverseTransposed),
@@ -68,6 +105,12 @@ CASES = {
     "det": determinants(),
     "cofactors": cofactors(),
     "cholesky": positive(),
+    "svd": rectangular(Svd()) | rectangular(Svd(full=True)),
+    "svdvals": rectangular(Svdvals()),
+    "eigh": symmetric(st.builds(Eigh, st.booleans())),
+    "eigvalsh": symmetric(st.builds(Eigvalsh, st.booleans())),
+    "pinv": pseudoinverses(),
+    "qr": tall(),
     "solve": systems(st.just(Solve())),
     "solve_triangular": systems(st.builds(SolveTriangular, st.booleans(), st.booleans(), st.booleans())),
 }
