@@ -37,13 +37,21 @@ __all__ = [
     "vjp",
 ]
 
+_REVERSE_ONLY = "funcgrad is reverse mode only and builds no Jacobians"
+_NOT_YET = "it is not written yet"
 _ABSENT = {
-    "jvp": "vjp, or vjp of a pullback: reverse mode only",
-    "linearize": "vjp",
-    "jacfwd": "rows of a Jacobian by the pullback of each unit vector: vjp",
-    "jacrev": "rows of a Jacobian by the pullback of each unit vector: vjp",
-    "jacobian": "rows of a Jacobian by the pullback of each unit vector: vjp",
-    "hessian": "hvp, the product of the Hessian with a vector",
+    "jvp": f"{_REVERSE_ONLY}: use vjp; a JVP is the pullback of a pullback",
+    "linearize": f"{_REVERSE_ONLY}: use vjp",
+    "jacfwd": f"{_REVERSE_ONLY}: the pullback of a unit vector, by vjp, is a row of the Jacobian",
+    "jacrev": f"{_REVERSE_ONLY}: the pullback of a unit vector, by vjp, is a row of the Jacobian",
+    "hessian": f"{_REVERSE_ONLY}: hvp gives the product of the Hessian with a vector",
+    "custom_jvp": f"{_REVERSE_ONLY}: there will be custom_vjp",
+    "jit": f"{_NOT_YET}: the function itself gives the same values",
+    "vmap": f"{_NOT_YET}: write the batch axis out, or loop and stack",
+    "lax": f"{_NOT_YET}: Python's if, for and while work under grad",
+    "random": f"{_NOT_YET}: use numpy.random outside what you differentiate",
+    "custom_vjp": f"{_NOT_YET}: funcgrad.extend adds a primitive with a pullback of your own",
+    "checkpoint": _NOT_YET,
 }
 
 
@@ -53,5 +61,5 @@ def __getattr__(name: str) -> Any:
 
         return version("funcgrad")
     if name in _ABSENT:
-        raise AttributeError(f"funcgrad has no {name}: it is reverse-mode and builds no Jacobians; use {_ABSENT[name]}")
+        raise AttributeError(f"module 'funcgrad' has no attribute {name!r}: {_ABSENT[name]}")
     raise AttributeError(f"module 'funcgrad' has no attribute {name!r}")

@@ -29,7 +29,7 @@ __all__ = [
     "map_with_path",
     "ravel_pytree",
     "reduce",
-    "register_node",
+    "register_pytree_node",
     "structure",
     "transpose",
     "unflatten",
@@ -43,11 +43,12 @@ _NAMESPACE = "funcgrad"
 _register_lock = threading.Lock()
 
 
-def flatten(tree: Tree) -> tuple[list[Any], Structure]:
+def flatten(tree: Tree, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], Structure]:
     """The leaves of a pytree, in order, and its structure.
 
     Args:
         tree: Any nesting of containers.
+        is_leaf: Says of a node whether to stop there and take it as a leaf.
 
     Returns:
         The leaves, and a structure for `unflatten`.
@@ -63,18 +64,18 @@ def flatten(tree: Tree) -> tuple[list[Any], Structure]:
         >>> tree.unflatten(structure, leaves)
         {'w': 1.0, 'b': [2.0, None]}
     """
-    found, spec = optree.tree_flatten(tree, namespace=_NAMESPACE)
-    if _settle(found, spec):
-        return flatten(tree)
+    found, spec = optree.tree_flatten(tree, is_leaf, namespace=_NAMESPACE)
+    if _settle(found, spec, is_leaf):
+        return flatten(tree, is_leaf)
     return found, spec
 
 
-def _settle(found: Iterable[Any], spec: Structure) -> bool:
+def _settle(found: Iterable[Any], spec: Structure, is_leaf: Callable[[Any], bool] | None) -> bool:
     """Register dataclasses that were taken for leaves (True: flatten once more) and refuse what cannot be a leaf."""
     fresh = False
     for i, leaf in enumerate(found):
         cls = type(leaf)
-        if cls is float or hasattr(leaf, "dtype"):
+        if cls is float or hasattr(leaf, "dtype") or (is_leaf is not None and is_leaf(leaf)):
             continue
         if dataclasses.is_dataclass(cls):
             _register_dataclass(cls)
@@ -112,7 +113,7 @@ def _register_dataclass(cls: type) -> None:
             return  # another thread was first
 
 
-def register_node(
+def register_pytree_node(
     cls: type[T], flatten: Callable[[T], tuple[Iterable[Any], Any]], unflatten: Callable[[Any, Iterable[Any]], T]
 ) -> None:
     """Make a class of your own a container.
@@ -130,7 +131,7 @@ def register_node(
         >>> class Pair:
         ...     def __init__(self, a, b):
         ...         self.a, self.b = a, b
-        >>> tree.register_node(Pair, lambda p: ((p.a, p.b), None), lambda _, children: Pair(*children))
+        >>> tree.register_pytree_node(Pair, lambda p: ((p.a, p.b), None), lambda _, children: Pair(*children))
         >>> tree.leaves(Pair(1.0, 2.0))
         [1.0, 2.0]
     """
@@ -159,35 +160,36 @@ def unflatten(structure: Structure, leaves: Iterable[Any]) -> Tree:
     return optree.tree_unflatten(structure, leaves)
 
 
-def leaves(tree: Tree) -> list[Any]:
-    """The leaves of a pytree, in order.
+def leaves(tree: Tree, is_leaf: Callable[[Any], bool] | None = None) -> list[Any]:
+    """The leaves of a pytree, in order; `is_leaf` is as for `flatten`.
 
     Examples:
         >>> from funcgrad import tree
         >>> tree.leaves({"b": 2, "a": (1, None)})
         [1, 2]
     """
-    return flatten(tree)[0]
+    return flatten(tree, is_leaf)[0]
 
 
-def structure(tree: Tree) -> Structure:
-    """The structure of a pytree: its containers, with a mark for each leaf.
+def structure(tree: Tree, is_leaf: Callable[[Any], bool] | None = None) -> Structure:
+    """The structure of a pytree: its containers, with a mark for each leaf; `is_leaf` is as for `flatten`.
 
     Examples:
         >>> from funcgrad import tree
         >>> tree.structure((1, {"a": 2})) == tree.structure((3, {"a": 4}))
         True
     """
-    return flatten(tree)[1]
+    return flatten(tree, is_leaf)[1]
 
 
-def map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
+def map(f: Callable[..., Any], tree: Tree, *rest: Tree, is_leaf: Callable[[Any], bool] | None = None) -> Tree:
     """Apply `f` to each leaf of `tree`, with the leaves of `rest` at the same place.
 
     Args:
         f: Takes one leaf of each tree.
         tree: Decides the structure of the result.
         rest: Trees of the same structure; where `tree` has a leaf they may have a subtree.
+        is_leaf: Says of a node of `tree` whether to stop there and take it as a leaf.
 
     Returns:
         A tree like `tree`.
@@ -200,10 +202,10 @@ def map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
         >>> tree.map(lambda w, g: w - 0.5 * g, {"w": 1.0, "b": 0.0}, {"w": 2.0, "b": 4.0})
         {'w': 0.0, 'b': -2.0}
     """
-    first, spec = flatten(tree)
+    first, spec = flatten(tree, is_leaf)
     columns = [first]
     for number, other in enumerate(rest, 1):
-        structure(other)  # registers dataclasses
+        structure(other, is_leaf)  # registers dataclasses
         try:
             columns.append(spec.flatten_up_to(other))
         except ValueError:

@@ -184,13 +184,13 @@ def test_a_registered_class_is_a_container() -> None:
         def __init__(self, a: Any, b: Any, label: str) -> None:
             self.a, self.b, self.label = a, b, label
 
-    tree.register_node(Pair, lambda p: ([p.a, p.b], p.label), lambda label, children: Pair(*children, label))
+    tree.register_pytree_node(Pair, lambda p: ([p.a, p.b], p.label), lambda label, children: Pair(*children, label))
     doubled = tree.map(lambda x: 2 * x, Pair(1, [2], "p"))
     assert (doubled.a, doubled.b, doubled.label) == (2, [4], "p")
     gradient = fg.grad(lambda p: p.a * p.b)(Pair(2.0, 3.0, "q"))
     assert (gradient.a, gradient.b, gradient.label) == (3, 2, "q")
     with pytest.raises(ValueError, match="already registered"):
-        tree.register_node(Pair, lambda p: ([], None), lambda _, children: Pair(0, 0, ""))
+        tree.register_pytree_node(Pair, lambda p: ([], None), lambda _, children: Pair(0, 0, ""))
 
 
 # ── reduce, all, transpose
@@ -337,5 +337,11 @@ def test_ravel_pytree_of_no_leaves() -> None:
 def test_the_module_offers_these_names() -> None:
     assert set(tree.__all__) >= {
         *("map", "leaves", "flatten", "unflatten", "structure", "reduce", "all", "transpose", "ravel_pytree"),
-        *("register_node", "flatten_with_path", "map_with_path"),
+        *("register_pytree_node", "flatten_with_path", "map_with_path"),
     }
+
+
+def test_is_leaf_stops_the_descent() -> None:
+    pairs = {"a": (1, 2), "b": (3, 4)}
+    assert tree.leaves(pairs, is_leaf=lambda node: isinstance(node, tuple)) == [(1, 2), (3, 4)]
+    assert tree.map(sum, pairs, is_leaf=lambda node: isinstance(node, tuple)) == {"a": 3, "b": 7}

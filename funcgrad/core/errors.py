@@ -18,6 +18,8 @@ Every class is a `FuncgradError` and also the builtin exception that a NumPy use
     ├── FG013 TreeError              ValueError     pytrees that do not match, leaves that cannot be leaves
     ├── FG014 DTypeError             TypeError      dtypes that an operation does not take
     ├── FG015 SingularMatrixError    LinAlgError    a matrix without an inverse, or without a factorization
+    ├── FG016 HeldArrayError         ValueError     a write into a plain array that the backward pass still needs
+    ├── FG017 AxisError              AxisError      an axis that the array does not have
     └── FG099 InternalError          AssertionError the IR is malformed: a bug in funcgrad, never in user code
 
 The first line of a message says what happened, in the user's terms and with the values; then comes the line of the
@@ -158,6 +160,18 @@ class SingularMatrixError(FuncgradError, np.linalg.LinAlgError):
     code = "FG015"
 
 
+class HeldArrayError(FuncgradError, ValueError):
+    """The function wrote into a plain array that it had used before, and whose contents the backward pass needs."""
+
+    code = "FG016"
+
+
+class AxisError(FuncgradError, np.exceptions.AxisError):
+    """The array has no such axis."""
+
+    code = "FG017"
+
+
 class InternalError(FuncgradError, AssertionError):
     """The IR is malformed. This is a bug in funcgrad: please report it with the message."""
 
@@ -213,6 +227,4 @@ def user_line() -> SourceLine | None:
 
 def _is_internal(frame: FrameType) -> bool:
     package = frame.f_globals.get("__name__", "").partition(".")[0]
-    return package in ("numpy", "scipy", "optree", "contextlib", "functools") or frame.f_code.co_filename.startswith(
-        _PACKAGE
-    )
+    return package in _FOREIGN or frame.f_code.co_filename.startswith(_PACKAGE)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from funcgrad.core.primitive import Primitive
 
 # counting on is atomic, so threads never share a level
-next_level = itertools.count(1).__next__
+_next_level = itertools.count(1).__next__
 
 
 @final
@@ -48,7 +48,7 @@ class Trace(ABC):
     __slots__ = ("level", "name")
 
     def __init__(self, name: str) -> None:
-        self.level = next_level()
+        self.level = _next_level()
         self.name = name
 
     @abstractmethod

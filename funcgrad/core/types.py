@@ -12,6 +12,8 @@ from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 
+from funcgrad.core.errors import ArgumentError, AxisError, DTypeError
+
 # An ndarray, a NumPy scalar, a Python scalar or a tracer. The operators of that union cannot be spelled with NumPy's
 # stubs (ndarray * tracer is a tracer), so rules are written against `Any` under a name that says what is meant.
 Array: TypeAlias = Any
@@ -141,9 +143,12 @@ def normalize_axis(axis: Any, ndim: int, name: str = "axis") -> int:
     try:
         i = axis.__index__()
     except AttributeError:
-        raise TypeError(f"{name} must be an int, got {axis!r}") from None
+        raise DTypeError(f"{name} must be an int, got {axis!r}", f"{name}=0") from None
     if not -ndim <= i < ndim:
-        raise np.exceptions.AxisError(i, ndim)
+        raise AxisError(
+            f"{name} {i} is out of bounds for an array with {ndim} axes",
+            f"axes run from {-ndim} to {ndim - 1} here; x[..., None] adds one" if ndim else "a 0-d array has no axis",
+        )
     return cast(int, i + ndim if i < 0 else i)
 
 
@@ -153,5 +158,5 @@ def normalize_axes(axis: Any, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
     axes = tuple(normalize_axis(a, ndim) for a in (axis if isinstance(axis, tuple | list) else (axis,)))
     if len(set(axes)) != len(axes):
-        raise ValueError(f"axis={axis} names an axis twice")
+        raise ArgumentError(f"axis={axis} names an axis twice", "name each axis once")
     return tuple(sorted(axes))

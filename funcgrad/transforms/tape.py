@@ -7,17 +7,17 @@ cotangents of its inputs, and those of one variable are summed.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 
 from funcgrad.core import config
-from funcgrad.core.errors import LeakedTracerError, SourceLine, user_line
+from funcgrad.core.errors import HeldArrayError, LeakedTracerError, SourceLine, user_line
 from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Primitive, Structured, plain
-from funcgrad.core.trace import Trace, Tracer, Var, next_level
+from funcgrad.core.trace import Trace, Tracer, Var
 from funcgrad.core.types import Array, show_long, type_of
+from funcgrad.transforms.hold import Holder
 
 _SEQUENCES = (list, tuple)
 # The hot path makes its objects without a call of their initializer: an eighth of what an operation costs.
@@ -44,16 +44,15 @@ class Tape(Trace):
         describe: What error messages call the input of this number.
     """
 
-    __slots__ = ("_describe", "_held", "_inputs", "lines", "nested", "records", "tracer")
+    __slots__ = ("_describe", "_inputs", "held", "lines", "nested", "records", "tracer")
 
     def __init__(self, name: str, tracer: type[Tracer], describe: Callable[[int], str]) -> None:
-        self.level = next_level()
-        self.name = name
+        super().__init__(name)
         self.tracer = tracer
         self.records: list[Record] = []
         self._inputs: list[Var | None] = []
         self._describe = describe
-        self._held: list[np.ndarray[Any, Any]] = []
+        self.held = Holder()
         # True once a value on this tape is a tracer of an outer transformation
         self.nested = False
         self.lines: dict[Var, SourceLine | None] | None = {} if config.CHECK else None
@@ -131,36 +130,47 @@ class Tape(Trace):
     def _record_multiple(
         self, primitive: Primitive, inputs: list[Var | None], saved: list[Array], ys: tuple[Array, ...]
     ) -> tuple[Tracer, ...]:
-        self._hold(inputs, [ys, *saved])
+        saved.insert(0, ys)
+        for place in primitive.unread(inputs):
+            saved[place] = None
+        self._hold(inputs, saved)
         outs = tuple(Var(y.shape, y.dtype) for y in ys)
         if self.lines is not None:
             self.lines.update(dict.fromkeys(outs, user_line()))
         if self.records is _FINISHED:
             self._refuse_leak(primitive, inputs)
-        self.records.append(Record(primitive, inputs, [ys, *saved], outs))
+        self.records.append(Record(primitive, inputs, saved, outs))
         return tuple(self.tracer(self, out, y) for out, y in zip(outs, ys, strict=True))
 
     def _hold(self, inputs: list[Var | None], saved: list[Array]) -> None:
-        """Make the constants that the backward pass will read, and what they are views of, read-only until then."""
+        """Hold the constants that the backward pass will read."""
         for var, x in zip(inputs, saved[1:], strict=True):
-            while var is None and x.__class__ is np.ndarray and x.flags.writeable:
-                x.flags.writeable = False
-                self._held.append(x)
-                x = x.base
-
-    def release(self) -> None:
-        """Give the constants back as they were; called when the backward pass is over, and after an exception."""
-        while self._held:
-            # a view whose base another thread still holds stays read-only
-            with contextlib.suppress(ValueError):
-                self._held.pop().flags.writeable = True
+            if var is None and x.__class__ is np.ndarray:
+                self.held.hold(x)
 
     def detach(self, records: list[Record]) -> None:
         """Replace the constants that are held by copies, so that the records outlive the call."""
-        copies = {id(x): x.copy() for x in self._held}
-        if copies:
-            for _, _, saved, _ in records:
-                saved[:] = [copies.get(id(x), x) for x in saved]
+        if not self.held:
+            return
+        copies: dict[int, Array] = {}
+        for _, inputs, saved, _ in records:
+            for place, (var, x) in enumerate(zip(inputs, saved[1:], strict=True), 1):
+                if var is None and self.held.holds(x):
+                    saved[place] = copies.setdefault(id(x), x.copy())
+
+    def explain(self, error: ValueError) -> None:
+        """Raise the user's error, if NumPy has refused to write into an array that is held."""
+        at = error.__traceback__
+        if not self.held or "read-only" not in str(error) or at is None:
+            return
+        while at.tb_next is not None:
+            at = at.tb_next
+        raise HeldArrayError(
+            f"{self.name}: the function writes into an array that it has used before: "
+            "the backward pass still needs what was in it",
+            "make a new array: buffer = buffer + 1 instead of buffer += 1, or use a copy: x * buffer.copy()",
+            SourceLine(at.tb_frame.f_code, at.tb_lasti),
+        ) from error
 
     def finish(self) -> list[Record]:
         """End the trace and hand over what it recorded; a tracer that is used from now on has leaked."""

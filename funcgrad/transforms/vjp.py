@@ -14,133 +14,20 @@ from typing import Any
 import numpy as np
 
 from funcgrad import tree as pytree
-from funcgrad.core.errors import ArgumentError, CotangentError, DifferentiationError, TreeError, shown
+from funcgrad.core.errors import ArgumentError, TreeError
 from funcgrad.core.trace import Tracer, Var
-from funcgrad.core.types import Array, is_inexact, show_long, type_of
+from funcgrad.core.types import Array, type_of
 from funcgrad.ops.array import TracedArray
 from funcgrad.transforms.arguments import Selection, function_name
+from funcgrad.transforms.checks import check_scalar, checked_cotangent, split_aux
+from funcgrad.transforms.inputs import Input, describe_input, is_array, refuse_integers
 from funcgrad.transforms.tape import Cotangents, Record, Tape, released
-
-_FLOATS = (float, np.float64)
-_LEAF_TYPES = (np.ndarray, float, np.float64, TracedArray)
-
-
-class _Input:
-    """One differentiated argument: its leaves, and their variables on the tape (None for an integer leaf)."""
-
-    __slots__ = ("_structure", "leaves", "place", "vars")
-
-    def __init__(self, place: int | str, x: Any) -> None:
-        self.place = place
-        if type(x) in _LEAF_TYPES:
-            self.leaves, self._structure = [x], None
-        else:
-            self.leaves, self._structure = pytree.flatten(x)
-        self.vars: list[Var | None] = []
-
-    def enter(self, tape: Tape) -> Any:
-        """The argument with tracers for its floating-point and complex leaves."""
-        traced = []
-        for leaf in self.leaves:
-            if leaf.__class__ in _FLOATS or is_inexact(_dtype_of(leaf)):
-                tracer = tape.enter(leaf)
-                self.vars.append(tracer.variable)
-                traced.append(tracer)
-            else:
-                tape.skip()
-                self.vars.append(None)
-                traced.append(leaf)
-        return self.rebuild(traced)
-
-    def rebuild(self, leaves: list[Any]) -> Any:
-        """A tree like the argument, with other leaves."""
-        return leaves[0] if self._structure is None else pytree.unflatten(self._structure, leaves)
-
-    def path(self, i: int) -> str:
-        """Where in the argument leaf `i` is."""
-        path = "" if self._structure is None else pytree.paths(self._structure)[i]
-        return f" leaf {path}" if path else ""
-
-
-def _refuse_integers(name: str, entered: _Input, selection: Selection) -> None:
-    """`grad`, unlike `vjp`, has no answer for an integer leaf."""
-    for i, (leaf, var) in enumerate(zip(entered.leaves, entered.vars, strict=True)):
-        if var is None:
-            kind = show_long(type_of(leaf)) if _is_array(leaf) else shown(leaf)
-            raise DifferentiationError(
-                f"{name} differentiates with respect to floating-point or complex arrays, "
-                f"but {selection.describe(entered.place)}{entered.path(i)} is {kind}",
-                "pass a float (3.0, x.astype(float)), or leave it out: close over it, or choose arguments with argnums",
-            )
-
-
-def _describe_input(inputs: list[_Input], selection: Selection, number: int) -> str:
-    for entered in inputs:
-        if number < len(entered.leaves):
-            return selection.describe(entered.place) + entered.path(number)
-        number -= len(entered.leaves)
-    raise IndexError(number)
-
-
-def _is_array(x: Any) -> bool:
-    return isinstance(x, np.ndarray | np.generic | Tracer | bool | int | float | complex)
-
-
-def _dtype_of(leaf: Any) -> Any:
-    return leaf.dtype if hasattr(leaf, "dtype") else np.dtype(type(leaf) if _is_array(leaf) else object)
 
 
 def _untraced(tape: Tape, tree: Any) -> Any:
     """`tree` with the values of this tape's tracers in their place."""
     leaves, structure = pytree.flatten(tree)
     return pytree.unflatten(structure, [x.value if isinstance(x, Tracer) and x.tracing is tape else x for x in leaves])
-
-
-def _split_aux(name: str, out: Any) -> tuple[Any, Any]:
-    if not isinstance(out, tuple) or len(out) != 2:
-        raise DifferentiationError(
-            f"{name}: has_aux=True needs a function that returns (value, aux); it returned {_what(out)}",
-            "return loss, aux from the function, or leave has_aux out",
-        )
-    return out
-
-
-def _what(out: Any) -> str:
-    if isinstance(out, tuple | list | dict):
-        return f"a {type(out).__name__} of {len(out)}"
-    if out is None or not _is_array(out):
-        return "None" if out is None else f"a {type(out).__name__}"
-    return f"a single {show_long(type_of(out))}"
-
-
-def _check_scalar(name: str, f: Callable[..., Any], out: Any) -> None:
-    """`grad` needs a real floating-point scalar."""
-    returned = f"{name}: {function_name(f)} returned"
-    if out is None:
-        raise DifferentiationError(f"{returned} None", "return the loss at the end of the function")
-    if isinstance(out, tuple | list | dict) or not _is_array(out):
-        raise DifferentiationError(
-            f"{returned} {_what(out)}, but grad needs a single scalar",
-            "has_aux=True if it returns (loss, something else); for several outputs use vjp",
-        )
-    t = type_of(out)
-    if t.shape != ():
-        raise DifferentiationError(
-            f"{returned} {show_long(t)}, but grad needs a scalar of shape ()",
-            "sum or mean it: .sum()"
-            + (" or [0]" if t.size == 1 else "")
-            + "; for a weighted sum of the elements use vjp",
-        )
-    if t.dtype.kind == "c":
-        raise DifferentiationError(
-            f"{returned} {show_long(t)}, but grad needs a real scalar",
-            "take abs(z)**2 or z.real of it; for the derivative of a holomorphic function use vjp(f, z)[1](1 + 0j)",
-        )
-    if not is_inexact(t.dtype):
-        raise DifferentiationError(
-            f"{returned} {show_long(t)}: a result of this type is piecewise constant, it has no derivative",
-            "return a floating-point loss; argmax, comparisons and casts to int end the flow of derivatives",
-        )
 
 
 def _gradient_leaf(cotangents: Cotangents, var: Var, seen: set[int]) -> Array:
@@ -156,7 +43,7 @@ def _gradient_leaf(cotangents: Cotangents, var: Var, seen: set[int]) -> Array:
     return g
 
 
-def _gradients(inputs: list[_Input], cotangents: Cotangents, seen: set[int]) -> list[Any]:
+def _gradients(inputs: list[Input], cotangents: Cotangents, seen: set[int]) -> list[Any]:
     return [i.rebuild([None if v is None else _gradient_leaf(cotangents, v, seen) for v in i.vars]) for i in inputs]
 
 
@@ -213,30 +100,33 @@ def _differentiator(
     name = f"{transformation}({function_name(f)})"
 
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
-        inputs: list[_Input] = []
-        tape = Tape(name, TracedArray, lambda number: _describe_input(inputs, selection, number))
+        inputs: list[Input] = []
+        tape = Tape(name, TracedArray, lambda number: describe_input(inputs, selection, number))
         try:
             return differentiate(tape, inputs, args, kwargs)
+        except ValueError as error:
+            tape.explain(error)
+            raise
         finally:
-            tape.release()
+            tape.held.release()
 
     def differentiate(
-        tape: Tape, inputs: list[_Input], args: tuple[Any, ...], kwargs: dict[str, Any]
+        tape: Tape, inputs: list[Input], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, Any, Any]:
         traced_args = list(args)
         for place in selection.resolve(args, kwargs):
             target: Any = traced_args if place.__class__ is int else kwargs
-            entered = _Input(place, target[place])
+            entered = Input(place, target[place])
             target[place] = entered.enter(tape)
             if None in entered.vars:
-                _refuse_integers(name, entered, selection)
+                refuse_integers(name, entered, selection)
             inputs.append(entered)
         out = f(*traced_args, **kwargs)
         aux = None
         if has_aux:
-            out, aux = _split_aux(name, out)
+            out, aux = split_aux(name, out)
         if out.__class__ is not TracedArray or out.variable.shape or out.variable.dtype.kind != "f":
-            _check_scalar(name, f, out)
+            check_scalar(name, f, out)
         records = tape.finish()
         cotangents = Cotangents()
         value = out
@@ -318,20 +208,23 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
     """
     selection = Selection("vjp", f, tuple(range(len(primals))) or 0, None)
     name = f"vjp({function_name(f)})"
-    inputs = [_Input(place, x) for place, x in enumerate(primals)]
+    inputs = [Input(place, x) for place, x in enumerate(primals)]
     for entered in inputs:
         entered.leaves = [_protected(leaf) for leaf in entered.leaves]
-    tape = Tape(name, TracedArray, lambda number: _describe_input(inputs, selection, number))
+    tape = Tape(name, TracedArray, lambda number: describe_input(inputs, selection, number))
     try:
         out = f(*(entered.enter(tape) for entered in inputs))
         aux = None
         if has_aux:
-            out, aux = _split_aux(name, out)
+            out, aux = split_aux(name, out)
         leaves, structure = pytree.flatten(out)
         records = tape.finish()
         tape.detach(records)
+    except ValueError as error:
+        tape.explain(error)
+        raise
     finally:
-        tape.release()
+        tape.held.release()
     out_vars = [x.variable if isinstance(x, Tracer) and x.tracing is tape else None for x in leaves]
     kept = _memory_of(inputs, records)
     values = [_detached(x.value if v is not None else x, kept) for x, v in zip(leaves, out_vars, strict=True)]
@@ -347,7 +240,7 @@ def _protected(x: Any) -> Any:
     return x.copy() if type(x) is np.ndarray and (x.flags.writeable or x.base is not None) else x
 
 
-def _memory_of(inputs: list[_Input], records: list[Record]) -> set[int]:
+def _memory_of(inputs: list[Input], records: list[Record]) -> set[int]:
     """The ids of the arrays that a pullback will read, and of those that they are views of."""
     kept: set[int] = set()
     for arrays in ([leaf for i in inputs for leaf in i.leaves], *(saved for _, _, saved, _ in records)):
@@ -365,13 +258,13 @@ def _detached(x: Any, kept: set[int]) -> Any:
 
 def _pullback(
     name: str,
-    inputs: list[_Input],
+    inputs: list[Input],
     records: list[Record],
     structure: pytree.Structure,
     values: list[Any],
     out_vars: list[Var | None],
 ) -> Callable[[Any], tuple[Any, ...]]:
-    types = [type_of(v) if _is_array(v) else None for v in values]
+    types = [type_of(v) if is_array(v) else None for v in values]
 
     def pullback(ct: Any) -> tuple[Any, ...]:
         """Pull a cotangent of the output back to the inputs."""
@@ -388,7 +281,7 @@ def _pullback(
         seen = set()
         paths = pytree.paths(structure) if len(parts) > 1 else [""] * len(parts)
         for g, t, var, path in zip(parts, types, out_vars, paths, strict=True):
-            g = _checked_cotangent(name, g, t, path)
+            g = checked_cotangent(name, g, t, path)
             if g is not None and var is not None:
                 seen.add(id(g))
                 cotangents.add(var, g)
@@ -398,31 +291,6 @@ def _pullback(
 
     pullback.__qualname__ = "pullback"
     return pullback
-
-
-def _checked_cotangent(name: str, g: Any, expected: Any, path: str) -> Any:
-    """`g` as an array of the type of the output it belongs to; None for an output without a derivative."""
-    where = f" at {path}" if path else ""
-    if expected is None or not is_inexact(expected.dtype):
-        if g is not None and not (_is_array(g) and not isinstance(g, Tracer) and not np.any(g)):
-            raise CotangentError(
-                f"{name}: the output{where} is {'no array' if expected is None else show_long(expected)}, "
-                "which carries no derivative, but it got a cotangent",
-                "pass None for it",
-            )
-        return None
-    if type(g) in (float, int, complex) and not expected.shape and np.result_type(g, expected.dtype) == expected.dtype:
-        return expected.dtype.type(g)
-    got = type_of(g) if _is_array(g) else None
-    if got is not None and isinstance(g, np.generic) and got.dtype.kind == expected.dtype.kind and not expected.shape:
-        return g.astype(expected.dtype)
-    if got is None or got.shape != expected.shape or got.dtype != expected.dtype:
-        raise CotangentError(
-            f"{name}: the cotangent{where} is {_what(g) if got is None else show_long(got)}, "
-            f"but the output it belongs to is {show_long(expected)}",
-            "a cotangent has the shape and the dtype of its output: ct.astype(y.dtype).reshape(y.shape)",
-        )
-    return g
 
 
 def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
