@@ -17,9 +17,7 @@ import numpy as np
 
 import funcgrad as fg
 import funcgrad.numpy as fnp
-from funcgrad.core.ir import Atom, Jaxpr, Literal
-from funcgrad.core.printing import Namer, render_equation
-from funcgrad.extend import Array
+from funcgrad.extend import Array, Atom, Jaxpr, Literal, Namer, render_equation
 
 
 class Row(NamedTuple):

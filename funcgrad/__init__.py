@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from funcgrad import extend, nn, numpy, testing, tree
-from funcgrad.core import errors
+from funcgrad import errors, extend, nn, numpy, testing, tree
 from funcgrad.core.types import ArrayType as ShapeDtypeStruct
 from funcgrad.ops.flow import stop_gradient
 from funcgrad.ops.scatter import at

@@ -1,4 +1,4 @@
-"""The door for people who add a primitive: everything such a file needs, and nothing else.
+"""The door for people who add a primitive or read a jaxpr: everything such a file needs, and nothing else.
 
 A function of one or two arguments is one line, `unary` or `binary`; anything else is a class with four rules, a
 subclass of one of the kinds. CONTRIBUTING.md walks through both.
@@ -14,14 +14,16 @@ from funcgrad.core.errors import (
     OutOfBoundsError,
     ShapeError,
 )
-from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Library, Reduction
+from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, Namer, check, render_equation
+from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Library, Reduction, Scatter
 from funcgrad.core.primitive import Cotangent, Masked, Primitive, Wanted, masked_linear, not_differentiable, registered
+from funcgrad.core.trace import Var
 from funcgrad.core.types import Array, ArrayType, Typed, promote
 from funcgrad.ops.array import implements
-from funcgrad.ops.broadcast import BroadcastTo, Sum, broadcast_to, reshape, unbroadcast
+from funcgrad.ops.broadcast import BroadcastTo, Sum, broadcast_to, unbroadcast
 from funcgrad.ops.index import getitem
 from funcgrad.ops.pointwise import Binary, Unary, convert, fit, select
-from funcgrad.ops.shape import move_axis, transpose
+from funcgrad.ops.shape import move_axis, reshape, transpose
 
 unary = Unary
 """A line of the elementwise table for a function of one argument."""
@@ -32,25 +34,33 @@ __all__ = [
     "ArgumentError",
     "Array",
     "ArrayType",
+    "Atom",
     "BroadcastTo",
     "Contraction",
     "Cotangent",
     "DTypeError",
     "Elementwise",
+    "Equation",
     "FuncgradError",
     "IndexMap",
+    "Jaxpr",
     "Library",
+    "Literal",
     "Masked",
+    "Namer",
     "NotDifferentiableError",
     "OutOfBoundsError",
     "Primitive",
     "Reduction",
+    "Scatter",
     "ShapeError",
     "Sum",
     "Typed",
+    "Var",
     "Wanted",
     "binary",
     "broadcast_to",
+    "check",
     "convert",
     "fit",
     "getitem",
@@ -60,6 +70,7 @@ __all__ = [
     "not_differentiable",
     "promote",
     "registered",
+    "render_equation",
     "reshape",
     "select",
     "transpose",

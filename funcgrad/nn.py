@@ -14,12 +14,8 @@ import numpy as np
 
 from funcgrad.core.errors import DTypeError, ShapeError
 from funcgrad.core.trace import Tracer
-from funcgrad.core.types import Array, is_inexact, normalize_axes, normalize_axis, promote, show_long, type_of
-from funcgrad.numpy._creation import asarray
-from funcgrad.numpy._reductions import max, sum
-from funcgrad.numpy._transcendental import tanh
-from funcgrad.numpy._ufunc import operand
-from funcgrad.ops.broadcast import reshape
+from funcgrad.core.types import Array, Axis, is_inexact, normalize_axes, normalize_axis, promote, show_long, type_of
+from funcgrad.numpy import asarray, max, sum, tanh
 from funcgrad.ops.elementwise import absolute, direction, equal, erfc, exp, expm1, log, maximum, minimum
 from funcgrad.ops.elementwise import relu as _relu
 from funcgrad.ops.elementwise import sigmoid as _sigmoid
@@ -29,6 +25,7 @@ from funcgrad.ops.flow import stop_gradient
 from funcgrad.ops.index import getitem
 from funcgrad.ops.pointwise import convert, select
 from funcgrad.ops.reduce import kept
+from funcgrad.ops.shape import reshape
 from funcgrad.ops.softmax import LogSoftmax, LogSumExp, Softmax
 from funcgrad.ops.special import gelu as _gelu
 
@@ -59,8 +56,6 @@ __all__ = [
     "tanh",
 ]
 
-Axis = int | tuple[int, ...] | None
-
 
 # Making a primitive costs about as much as applying it to a small array.
 @functools.cache
@@ -76,6 +71,11 @@ def _softmax_over(axis: Axis, ndim: int, nothing: float) -> Softmax:
 @functools.cache
 def _log_softmax_over(axis: Axis, ndim: int) -> LogSoftmax:
     return LogSoftmax(normalize_axes(axis, ndim))
+
+
+def _array(x: Array) -> Array:
+    """`asarray`, which has nothing to do for most."""
+    return x if isinstance(x, np.ndarray | Tracer) else asarray(x)
 
 
 def _inexact(x: Array) -> Array:
@@ -101,7 +101,7 @@ def relu(x: Array) -> Array:
         >>> fg.grad(lambda x: fg.nn.relu(x).sum())(np.array([-1.0, 0.0, 2.0]))
         array([0., 0., 1.])
     """
-    return _relu(operand(x))
+    return _relu(_array(x))
 
 
 def relu6(x: Array) -> Array:
@@ -169,7 +169,7 @@ def silu(x: Array) -> Array:
         >>> fg.nn.silu(np.array([-1000.0, 0.0, 1000.0]))
         array([  -0.,    0., 1000.])
     """
-    x = operand(x)
+    x = _array(x)
     return x * _sigmoid(x)
 
 
@@ -184,7 +184,7 @@ def mish(x: Array) -> Array:
         >>> fg.nn.mish(np.array([-1000.0, 0.0, 1000.0]))
         array([  -0.,    0., 1000.])
     """
-    x = operand(x)
+    x = _array(x)
     return x * tanh(_softplus(x))
 
 
@@ -216,7 +216,7 @@ def sigmoid(x: Array) -> Array:
         >>> fg.nn.sigmoid(np.array([-1000.0, 0.0, 1000.0]))
         array([0. , 0.5, 1. ])
     """
-    return _sigmoid(operand(x))
+    return _sigmoid(_array(x))
 
 
 def log_sigmoid(x: Array) -> Array:
@@ -236,7 +236,7 @@ def softplus(x: Array) -> Array:
         >>> fg.nn.softplus(np.array([-1000.0, 1000.0]))
         array([   0., 1000.])
     """
-    return _softplus(operand(x))
+    return _softplus(_array(x))
 
 
 def hard_sigmoid(x: Array) -> Array:
@@ -288,7 +288,7 @@ def softmax(x: Array, axis: Axis = -1, where: Array | None = None) -> Array:
     x = _real(x, "softmax")
     if where is None:
         return _softmax_over(axis, len(x.shape), math.nan)(x)
-    return _softmax_over(axis, len(x.shape), 0.0)(select(operand(where), x, -math.inf))
+    return _softmax_over(axis, len(x.shape), 0.0)(select(_array(where), x, -math.inf))
 
 
 def log_softmax(x: Array, axis: Axis = -1, where: Array | None = None) -> Array:
@@ -307,7 +307,7 @@ def log_softmax(x: Array, axis: Axis = -1, where: Array | None = None) -> Array:
     apply = _log_softmax_over(axis, len(x.shape))
     if where is None:
         return apply(x)
-    where = operand(where)
+    where = _array(where)
     return select(where, apply(select(where, x, -math.inf)), -math.inf)
 
 
@@ -340,7 +340,7 @@ def logsumexp(
     """
     a = _real(a, "logsumexp")
     if where is not None:
-        a = select(operand(where), a, -math.inf)
+        a = select(_array(where), a, -math.inf)
     if b is None and not return_sign:
         primitive = _logsumexp_over(axis, len(a.shape))
         y = primitive(a)

@@ -1,9 +1,16 @@
-"""Nothing is forgotten: every primitive has a strategy for the laws, every public name its docstring and example."""
+"""Nothing is forgotten.
+
+Every primitive has a strategy for the laws and a row in the documentation, every public name its docstring and example.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import io
+import re
+from pathlib import Path
 
 import pytest
 
@@ -11,17 +18,34 @@ import funcgrad as fg
 from funcgrad.core.primitive import Primitive, registered
 from funcgrad.ops.pointwise import Binary, Unary, table
 from tests.cases import CASES
+from tests.test_docs import blocks
 
 PUBLIC = ["funcgrad", "funcgrad.numpy", "funcgrad.numpy.linalg", "funcgrad.nn", "funcgrad.tree", "funcgrad.testing"]
 
+
+DOCS = Path(__file__).parent.parent / "docs" / "api"
+ERRORS = " ".join(name for name in vars(fg.errors) if name.endswith("Error"))
 
 # as the package has them, before a test or a block of the docs adds a line
 LINES = set(table())
 
 
-def test_every_primitive_has_an_input_strategy() -> None:
+def primitive_names() -> set[str]:
     classes = {cls.name for cls in registered() if cls not in (Unary, Binary) and cls.__module__.startswith("funcgrad")}
-    assert (classes | LINES) - set(CASES) == set()
+    return classes | LINES
+
+
+def test_every_primitive_has_an_input_strategy() -> None:
+    assert primitive_names() - set(CASES) == set()
+
+
+def test_every_primitive_has_a_row_in_the_documentation() -> None:
+    rows = io.StringIO()
+    names: dict[str, object] = {}
+    with contextlib.redirect_stdout(rows):
+        for block in blocks((DOCS / "primitives.md").read_text(encoding="utf-8")):
+            exec(block.code, names)
+    assert {name for name in primitive_names() if f"| `{name}` |" not in rows.getvalue()} == set()
 
 
 @pytest.mark.parametrize("cls", registered(), ids=lambda cls: cls.__name__)
@@ -45,6 +69,19 @@ def public_names() -> list[tuple[str, str]]:
 def test_a_public_name_has_a_docstring_with_an_example(module: str, name: str) -> None:
     doc = inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
     assert ">>>" in doc
+
+
+@pytest.mark.parametrize("name", fg.extend.__all__)
+def test_what_extends_the_library_has_a_docstring_and_a_place_in_the_documentation(name: str) -> None:
+    assert inspect.getdoc(getattr(fg.extend, name))
+    assert re.search(rf"\b{name}\b", (DOCS / "extend.md").read_text(encoding="utf-8") + ERRORS)
+
+
+@pytest.mark.parametrize("name", ERRORS.split())
+def test_an_error_says_when_it_is_raised(name: str) -> None:
+    error = getattr(fg.errors, name)
+    assert "__doc__" in vars(error)
+    assert issubclass(error, fg.errors.FuncgradError | AssertionError)
 
 
 def test_the_door_is_this_and_no_more() -> None:

@@ -158,11 +158,12 @@ def test_positions_outside_are_found_when_a_program_runs() -> None:
         evaluate(jaxpr, [X, 3])
 
 
-def test_multiplying_at_repeated_positions_has_a_value_but_no_derivative() -> None:
-    f = lambda x: fg.at(x)[[0, 0]].multiply(2.0)
-    np.testing.assert_array_equal(f(X), [40, 20, 30])
+def test_multiplying_at_repeated_positions_has_no_derivative_with_respect_to_the_factors() -> None:
+    f = lambda x, v: fg.at(x)[[0, 0]].multiply(v)
+    np.testing.assert_array_equal(f(X, 2.0), [40, 20, 30])
+    assert fg.grad(lambda x: f(x, 2.0).sum())(X).tolist() == [4, 1, 1]
     with pytest.raises(fg.errors.NotDifferentiableError, match="repeats a position"):
-        fg.grad(lambda x: f(x).sum())(X)
+        fg.grad(lambda v: f(X, v).sum())(2.0)
     assert fg.grad(lambda x: fg.at(x)[[0, 2]].multiply(2.0).sum())(X).tolist() == [2, 1, 2]
 
 
@@ -259,3 +260,21 @@ def test_indexing_agrees_at_second_order() -> None:
         return (fnp.take(picked, [1, 1]) ** 2).sum() + fg.at(x)[[1, 1]].add(x[:2] ** 2).prod()
 
     fg.testing.check_grads(f, (np.array([0.5, 1.5, -0.7, 0.3]),), order=3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x: x[:, [0, 1], ..., [0, 1]],
+        lambda x: x[[0, 1], ..., [0, 1], [1, 1]],
+        lambda x: x[None, [0, 1], ..., 0, [1, 0]],
+        lambda x: x[True],
+        lambda x: x[np.array(False)],
+    ],
+)
+def test_an_ellipsis_for_no_axis_and_a_single_bool_mean_what_they_mean_to_numpy(read: Any) -> None:
+    x = np.arange(24.0).reshape(2, 3, 4)
+    y, _ = fg.vjp(read, x)
+    assert y.shape == read(x).shape
+    np.testing.assert_array_equal(y, read(x))
+    fg.testing.check_grads(read, (x,), order=2)

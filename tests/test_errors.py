@@ -60,6 +60,13 @@ def added_in_place(x: Any) -> Any:
     return a.sum()
 
 
+def reuses_a_buffer(x: Any) -> Any:
+    buffer = np.ones(3)
+    y = (x * buffer).sum()
+    buffer *= 2
+    return y
+
+
 class Opaque:
     pass
 
@@ -80,6 +87,8 @@ BUILTIN = {
     errors.TreeError: ValueError,
     errors.DTypeError: TypeError,
     errors.SingularMatrixError: np.linalg.LinAlgError,
+    errors.HeldArrayError: ValueError,
+    errors.AxisError: np.exceptions.AxisError,
     errors.InternalError: AssertionError,
 }
 
@@ -131,7 +140,7 @@ MISUSE: dict[type[errors.FuncgradError], dict[str, tuple[Callable[[], Any], str]
     },
     errors.NotDifferentiableError: {
         "repeated multiplication": (
-            lambda: at(lambda x: x.at[[0, 0]].multiply(2.0).sum(), VECTOR),
+            lambda: at(lambda x: x.at[[0, 0]].multiply(x[0]).sum(), VECTOR),
             "repeats a position | distinct",
         ),
     },
@@ -289,6 +298,12 @@ MISUSE: dict[type[errors.FuncgradError], dict[str, tuple[Callable[[], Any], str]
         "out": (lambda: at(lambda x: np.sin(x, out=np.zeros(3)).sum(), VECTOR), "numpy.sin | out = f(x)"),
         "at without an index": (lambda: at(lambda x: x.at.set(1.0), VECTOR), "lacks the index | x.at[index].set(v)"),
     },
+    errors.HeldArrayError: {
+        "reused buffer": (
+            lambda: at(reuses_a_buffer, VECTOR),
+            "grad(reuses_a_buffer) | writes into an array | backward pass | buffer = buffer + 1",
+        ),
+    },
     errors.LeakedTracerError: {
         "leak": (lambda: (fg.grad(leaky)(3.0), LEAKED[-1] * 2), "grad(leaky) | multiply | has ended | has_aux=True"),
         "leak into another trace": (lambda: (fg.grad(leaky)(3.0), at(lambda x: x * LEAKED[-1], 2.0)), "grad(leaky)"),
@@ -378,6 +393,10 @@ MISUSE: dict[type[errors.FuncgradError], dict[str, tuple[Callable[[], Any], str]
             "cholesky: the matrix is not positive definite (leading minor 2) | eye(2)",
         ),
     },
+    errors.AxisError: {
+        "sum": (lambda: at(lambda x: x.sum(axis=2).sum(), MATRIX), "axis 2 | 2 axes | from -2 to 1 | x[..., None]"),
+        "swapaxes of types": (lambda: staged(lambda x: np.swapaxes(x, 0, -3), MATRIX), "axis -3"),
+    },
     errors.DTypeError: {
         "string staged": (
             lambda: staged(lambda x, mode: x, 1.0, {"mode": "fast"}),
@@ -421,7 +440,7 @@ def test_misuse_is_answered_in_the_users_terms(error: Any, do: Callable[[], Any]
     place = re.match(r"  at test_errors\.py:(\d+) in \S+: (.+)", line)
     assert place
     first = do.__code__.co_firstlineno
-    helpers = (at, staged, pulled, leaky, added_in_place)
+    helpers = (at, staged, pulled, leaky, added_in_place, reuses_a_buffer)
     starts = [first, *(f.__code__.co_firstlineno for f in helpers)]
     assert any(start <= int(place[1]) <= start + 6 for start in starts)
 

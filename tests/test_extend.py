@@ -81,8 +81,8 @@ def define() -> dict[str, Any]:
         def impl(self, x: Array) -> Array:
             return (x * x).sum(axis=-1)
 
-        def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-            return (True, False)
+        def unread(self, wanted: Wanted) -> tuple[int]:
+            return (0,)
 
         def vjp(self, wanted: Wanted, g: Array, y: None, x: Array) -> tuple[Array | None]:
             if wanted[0] is None:

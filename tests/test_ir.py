@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad.core.errors import InternalError
-from funcgrad.core.ir import Equation, Jaxpr, Literal, check, evaluate
-from funcgrad.core.printing import Namer, render
+from funcgrad.core.ir import Equation, Jaxpr, Literal, Namer, check, evaluate
 from funcgrad.core.trace import Var
 from funcgrad.core.types import ArrayType, promote, show, show_long
 from funcgrad.ops.elementwise import add, maximum, multiply, sin
@@ -169,7 +168,7 @@ def test_what_staging_produces_is_well_formed_and_computes_the_function(name: st
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_program_is_printed_the_same_each_time(name: str) -> None:
     f, args = FUNCTIONS[name]
-    assert repr(fg.make_jaxpr(f)(*args)) == repr(fg.make_jaxpr(f)(*args)) == render(fg.make_jaxpr(f)(*args))
+    assert repr(fg.make_jaxpr(f)(*args)) == repr(fg.make_jaxpr(f)(*args)) == fg.make_jaxpr(f)(*args).show()
 
 
 def test_evaluate_differentiates_and_stages_like_the_function() -> None:
@@ -285,14 +284,14 @@ def test_the_source_is_shown_on_request() -> None:
 
     first = model.__code__.co_firstlineno
     jaxpr = fg.make_jaxpr(model)(VECTOR)
-    assert render(jaxpr, source=True) == (
+    assert jaxpr.show(source=True) == (
         "{ lambda ; a:f64[3]. let\n"
         f"    b:f64[3] = sin a    # test_ir.py:{first + 1} in model: y = np.sin(x)\n"
         f"    c:f64[3] = multiply b 2    # test_ir.py:{first + 2} in model: return y * 2\n"
         "  in c }"
     )
-    assert "#" not in render(jaxpr)
-    assert "#" not in render(program(), source=True)
+    assert "#" not in jaxpr.show()
+    assert "#" not in program().show(source=True)
 
 
 def test_names_run_through_the_alphabet_and_on() -> None:

@@ -225,3 +225,12 @@ def test_indexing_in_a_loop_makes_no_array_of_zeros_per_use(name: str, monkeypat
     gradient = fg.grad(LOOPS[name])(np.ones(n))
     assert gradient.shape == (n,)
     assert sum(size >= n for size in made) <= 3
+
+
+def test_closed_over_views_of_one_array_are_given_back() -> None:
+    w = np.ones((3, 4))
+    rows = list(w)
+    for transform in (fg.grad, lambda f: lambda x: fg.vjp(f, x)[1](np.float64(1.0)), fg.make_jaxpr):
+        transform(lambda x: (x * rows[0] * rows[1] * rows[0] * w).sum())(np.ones(4))
+        assert w.flags.writeable
+        assert all(row.flags.writeable for row in rows)

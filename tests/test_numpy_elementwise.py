@@ -180,11 +180,19 @@ def test_a_declared_function_looks_like_any_other(name: str) -> None:
     assert f.__doc__ and ">>>" in f.__doc__
     assert getattr(fnp, f.__name__) is f
     parameters = inspect.signature(f).parameters
-    assert [p.name for p in parameters.values()][-2:] == ["out", "dtype"]
+    assert list(parameters)[getattr(np, name).nin :] == [
+        "out",
+        "where",
+        "casting",
+        "order",
+        "dtype",
+        "subok",
+        "signature",
+    ]
     assert sum(p.kind is p.POSITIONAL_ONLY for p in parameters.values()) == getattr(np, name).nin
 
 
-@pytest.mark.parametrize("name", DECLARED)
+@pytest.mark.parametrize("name", [n for n in DECLARED if n != "divmod"])
 def test_dtype_asks_for_the_loop_of_that_dtype(name: str) -> None:
     f, ufunc = getattr(fnp, name), getattr(np, name)
     args = [np.array([0.5, 1.0]), np.array([1.0, 0.25])][: ufunc.nin]

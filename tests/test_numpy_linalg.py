@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,33 +16,15 @@ import funcgrad.numpy as fnp
 from funcgrad.numpy import linalg
 from funcgrad.ops.linalg import solve_triangular
 from funcgrad.testing import check_grads
+from tests.matrices import agrees, complex_normal, normal, regular, start_again
 
 few = settings(max_examples=30)
-random = np.random.default_rng(0)
 SINGULAR = np.array([[1.0, 2.0], [2.0, 4.0]])
 
 
-def normal(*shape: int) -> np.ndarray:
-    return random.standard_normal(shape)
-
-
-def regular(*shape: int) -> np.ndarray:
-    """Matrices that are far from singular."""
-    return normal(*shape) / 2 + 3 * np.eye(shape[-1])
-
-
-def complex_normal(*shape: int) -> np.ndarray:
-    return normal(*shape) + 1j * normal(*shape)
-
-
-def agrees(f: Callable[..., Any], reference: Callable[..., Any], *xs: Any, order: int = 2) -> None:
-    """The traced value is NumPy's in shape, dtype and value; derivatives match central differences."""
-    y, expected = fg.vjp(f, *xs)[0], reference(*xs)
-    assert np.shape(y) == np.shape(expected)
-    assert y.dtype == expected.dtype
-    assert fg.eval_shape(f, *xs) == fg.ShapeDtypeStruct(expected.shape, expected.dtype)
-    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
-    check_grads(f, xs, order=order)
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    start_again()
 
 
 # ── inverse and linear systems
@@ -266,13 +249,14 @@ def test_an_indefinite_matrix_has_no_cholesky_factor() -> None:
 
 # ── norms
 VECTOR_ORDERS = [None, 1, 2, 3, 2.5, 0.5, -1, -2, np.inf, -np.inf, 0]
-MATRIX_ORDERS = [None, "fro", 1, -1, np.inf, -np.inf]
+MATRIX_ORDERS = [None, "fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf]
 
 
 @pytest.mark.parametrize("ord", VECTOR_ORDERS)
 @pytest.mark.parametrize("keepdims", [False, True])
 def test_vector_norms_are_numpys(ord: Any, keepdims: bool) -> None:
     x = normal(2, 3)
+    x += np.sign(x) / 2
     order = 0 if ord == 0 else 2
     for axis in (0, -1):
         f, reference = (lambda x, m=m, axis=axis: m.norm(x, ord, axis, keepdims) for m in (linalg, np.linalg))
@@ -356,12 +340,18 @@ def test_the_norm_of_nan_is_nan() -> None:
     assert np.isnan(fg.value_and_grad(linalg.norm)(np.array([1.0, np.nan]))[0])
 
 
-def test_norms_that_do_not_exist_or_have_no_derivative_yet_are_refused() -> None:
+@pytest.mark.parametrize("p", [1.2, 1.5, 1.9])
+def test_a_norm_below_two_has_an_infinite_second_derivative_at_a_zero_element(p: float) -> None:
+    x, v = np.array([0.0, 2.0, -1.0]), np.array([1.0, 0.5, 0.5])
+    f = lambda x: linalg.norm(x, p)
+    assert fg.grad(f)(x)[0] == 0
+    got = fg.hvp(f)(v, x)
+    assert got[0] == np.inf
+    np.testing.assert_allclose(got[1:], fg.hvp(f)(v[1:], x[1:]), rtol=1e-12)
+
+
+def test_norms_that_do_not_exist_are_refused() -> None:
     x = np.eye(2)
-    for ord in (2, -2, "nuc"):
-        assert linalg.norm(x, ord) == np.linalg.norm(x, ord)
-        with pytest.raises(fg.errors.UnsupportedError, match="singular values"):
-            fg.grad(lambda x, ord=ord: linalg.norm(x, ord))(x)
     for f, message in [
         (lambda x: linalg.norm(x, 3), "matrices have no norm of order 3"),
         (lambda x: linalg.norm(x[0], "fro"), "vectors have no norm of order 'fro'"),
@@ -370,6 +360,51 @@ def test_norms_that_do_not_exist_or_have_no_derivative_yet_are_refused() -> None
     ]:
         with pytest.raises(ValueError, match=message):
             fg.grad(f)(x)
+
+
+# ── products
+@few
+@given(n=st.integers(0, 3), power=st.integers(-5, 9), stack=st.sampled_from([(), (2,)]))
+def test_a_power_of_a_matrix_is_numpys(n: int, power: int, stack: tuple[int, ...]) -> None:
+    a = regular(*stack, n, n) / 3
+    agrees(lambda a: linalg.matrix_power(a, power), lambda a: np.linalg.matrix_power(a, power), a)
+    np.testing.assert_array_equal(linalg.matrix_power(a, power), np.linalg.matrix_power(a, power))
+
+
+def test_what_has_no_power_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"exponent 1\.5 is not an integer"):
+        linalg.matrix_power(np.eye(2), 1.5)  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(fg.errors.SingularMatrixError, match="singular"):
+        fg.grad(lambda a: linalg.matrix_power(a, -1).sum())(SINGULAR)
+    with pytest.raises(ValueError, match="2 rows and 3 columns"):
+        linalg.matrix_power(np.ones((2, 3)), 2)
+
+
+@few
+@given(data=st.data(), count=st.integers(2, 6))
+def test_a_product_of_several_matrices_is_numpys(data: st.DataObject, count: int) -> None:
+    lengths = data.draw(st.lists(st.integers(1, 4), min_size=count + 1, max_size=count + 1))
+    xs = [normal(m, n) for m, n in itertools.pairwise(lengths)]
+    xs[0] = xs[0][0] if data.draw(st.booleans()) else xs[0]
+    xs[-1] = xs[-1][:, 0] if data.draw(st.booleans()) else xs[-1]
+    agrees(lambda *xs: linalg.multi_dot(xs), lambda *xs: np.linalg.multi_dot(xs), *xs)
+
+
+def test_several_matrices_are_multiplied_in_the_cheapest_order() -> None:
+    jaxpr = str(fg.make_jaxpr(lambda *xs: linalg.multi_dot(xs))(np.ones((50, 50)), np.ones((50, 50)), np.ones(50)))
+    assert "f64[50,50] = " not in jaxpr
+    assert jaxpr.count("f64[50] = ") == 2
+    with pytest.raises(ValueError, match="two arrays or more, got 1"):
+        linalg.multi_dot([np.eye(2)])
+    with pytest.raises(ValueError, match=r"array 1 of 3 has shape \(2,\)"):
+        linalg.multi_dot([np.eye(2), np.ones(2), np.eye(2)])
+
+
+def test_an_empty_sum_in_a_product_has_gradients_of_no_elements() -> None:
+    ct1, ct2 = fg.vjp(linalg.matmul, np.ones((2, 0)), np.ones((0, 3)))[1](np.ones((2, 3)))
+    assert ct1.shape == (2, 0)
+    assert ct2.shape == (0, 3)
+    np.testing.assert_array_equal(linalg.matmul(np.ones((2, 0)), np.ones((0, 3))), 0)
 
 
 # ── the rest of the namespace

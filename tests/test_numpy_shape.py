@@ -274,6 +274,7 @@ CALLS: dict[str, st.SearchStrategy[Call]] = {
     **{name: flip(name) for name in ("flip", "fliplr", "flipud")},
     "rot90": rot90(),
     "roll": roll(),
+    "concat": concatenate(),
     "concatenate": concatenate(),
     "stack": stack(),
     **{name: stacked(name) for name in ("vstack", "hstack", "dstack", "column_stack")},

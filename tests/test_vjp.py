@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fractions
 import functools
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
@@ -510,3 +511,34 @@ def test_the_memory_layout_of_the_input_does_not_matter(kind: str) -> None:
     }[kind]
     f = lambda x: (x[1:] * np.sin(x[:-1])).sum() + x.T.reshape(-1)[5] ** 2
     same(fg.grad(f)(x), fg.grad(f)(c))
+
+
+def test_arrays_with_operators_of_their_own_are_refused() -> None:
+    for other in (np.eye(2).view(np.matrix), np.ma.array(np.eye(2))):
+        with pytest.raises(fg.errors.UnsupportedError, match=r"numpy\.asarray"):
+            fg.grad(lambda x, other=other: (x * other).sum())(np.eye(2))
+        with pytest.raises(fg.errors.UnsupportedError, match=r"numpy\.asarray"):
+            fg.grad(lambda x: x.sum())(other)
+    with pytest.raises(fg.errors.DTypeError, match="Fraction"):
+        fg.grad(lambda x: x * fractions.Fraction(1, 2))(1.0)
+
+
+def test_a_memory_map_is_protected_like_an_array(tmp_path: Any) -> None:
+    x = np.memmap(tmp_path / "x", dtype=float, mode="w+", shape=(3,))
+    x[:] = 1.0
+    _, pullback = fg.vjp(lambda x: (x * x).sum(), x)
+    _, constant = fg.vjp(lambda t: (t * x).sum(), np.ones(3))
+    x[:] = 100.0
+    np.testing.assert_array_equal(pullback(1.0)[0], np.full(3, 2.0))
+    np.testing.assert_array_equal(constant(1.0)[0], np.ones(3))
+
+
+def test_a_cotangent_may_differ_in_byte_order() -> None:
+    _, pullback = fg.vjp(lambda x: 2 * x, np.ones(3))
+    np.testing.assert_array_equal(pullback(np.ones(3, ">f8"))[0], np.full(3, 2.0))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u4", "u8", "i1", "i8"])
+def test_the_slope_of_a_power_does_not_depend_on_the_integer_type_of_the_exponent(dtype: str) -> None:
+    exponents = np.arange(3).astype(dtype)
+    same(fg.grad(lambda x: (x**exponents).sum())(np.array([2.0, 3.0, 4.0])), [0.0, 1.0, 8.0])

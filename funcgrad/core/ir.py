@@ -7,12 +7,16 @@
 `check` is the typing rule of this language: every variable is assigned before it is used, once, and every equation's
 outputs have the types that its primitive's type rule gives.
 
+A jaxpr is printed with names that depend only on the order of its variables, so that equal programs print alike.
+
 Source: the name and the notation are those of JAX's jaxpr, https://docs.jax.dev/en/latest/jaxpr.html.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import string
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
@@ -96,10 +100,59 @@ class Jaxpr:
         """The types of the outputs."""
         return tuple(atom.type for atom in self.outputs)
 
-    def __repr__(self) -> str:
-        from funcgrad.core.printing import render
+    def show(self, source: bool = False) -> str:
+        """The program as text; with `source`, each equation is followed by the line of user code it comes from."""
+        name = Namer()
+        constants = "".join(f"{name.typed(var)} " for var, _ in self.constants)
+        inputs = "".join(f" {name.typed(var)}" for var in self.inputs)
+        lines = [f"    {render_equation(equation, name, source)}" for equation in self.equations]
+        outputs = [name(atom) for atom in self.outputs]
+        result = outputs[0] if len(outputs) == 1 else f"({', '.join(outputs)})"
+        head = f"{{ lambda {constants};{inputs}."
+        if not lines:
+            return f"{head} in {result} }}"
+        return "\n".join([f"{head} let", *lines, f"  in {result} }}"])
 
-        return render(self)
+    def __repr__(self) -> str:
+        return self.show()
+
+
+@final
+class Namer:
+    """Names variables in the order in which it is asked."""
+
+    def __init__(self) -> None:
+        self._fresh = _names()
+        self._known: dict[Var, str] = {}
+
+    def __call__(self, atom: Atom) -> str:
+        """The name of a variable, or a literal's value."""
+        if not isinstance(atom, Var):
+            return repr(atom.value) if atom.weak else f"{atom.value}:{show(atom)[:-2]}"
+        if atom not in self._known:
+            self._known[atom] = next(self._fresh)
+        return self._known[atom]
+
+    def typed(self, var: Var) -> str:
+        """`a:f64[3]`."""
+        return f"{self(var)}:{show(var)}"
+
+
+def _names() -> Iterator[str]:
+    """The names a, b, …, z, ba, bb, … without end."""
+    letters = string.ascii_lowercase
+    for length in itertools.count(1):
+        for word in itertools.product(letters, repeat=length):
+            if length == 1 or word[0] != "a":
+                yield "".join(word)
+
+
+def render_equation(equation: Equation, name: Namer, source: bool = False) -> str:
+    """One line: `c:f64[] = multiply a b`."""
+    inputs = " ".join(map(name, equation.inputs))
+    outputs = " ".join(map(name.typed, equation.outputs))
+    line = f"{outputs} = {equation.primitive.show()} {inputs}".rstrip()
+    return f"{line}    # {equation.source}" if source and equation.source else line
 
 
 def evaluate(jaxpr: Jaxpr, args: Sequence[Array]) -> list[Array]:

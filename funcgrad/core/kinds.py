@@ -1,7 +1,8 @@
 """The kinds: what the members of a family share, and all that a compiler needs to know of a primitive.
 
-An `Elementwise` maps scalars to scalars; an `IndexMap` moves elements and computes none; a `Reduction` folds axes;
-a `Contraction` multiplies and sums; a `Library` call leaves the loop nest for NumPy or SciPy.
+An `Elementwise` maps scalars to scalars; an `IndexMap` moves elements and computes none; a `Scatter` writes values at
+positions; a `Reduction` folds axes; a `Contraction` multiplies and sums; a `Library` call leaves the loop nest for
+NumPy or SciPy. Each primitive is of one kind.
 """
 
 from __future__ import annotations
@@ -24,9 +25,6 @@ class IndexMap(Primitive):
 
     __slots__ = ()
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (False,) * (len(wanted) + 1)
-
     def unread(self, wanted: Wanted) -> Sequence[int]:
         return range(len(wanted) + 1)
 
@@ -34,8 +32,14 @@ class IndexMap(Primitive):
         return masked_linear(self, wanted, g, y, xs)
 
 
+class Scatter(Primitive):
+    """Values are written to positions of an array, or combined with what is there; all other elements stay."""
+
+    __slots__ = ()
+
+
 class Reduction(Primitive):
-    """Axes are folded into one value each."""
+    """Axes are folded into one value each, and disappear."""
 
     __slots__ = ()
 

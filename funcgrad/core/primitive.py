@@ -73,8 +73,8 @@ class Primitive(ABC):
         Args:
             wanted: For each input the type that its cotangent must have, or None where none is wanted.
             g: The cotangent of `y`. If `multiple`, a tuple with None where a part has no cotangent.
-            y: The result; None unless `reads` says that the rule reads it.
-            xs: The inputs; None for each that the rule does not read.
+            y: The result; a tuple if `multiple`, None if `unread` names it.
+            xs: The inputs; None for each that `unread` names.
 
         Returns:
             One cotangent, or None, for each input. The rule is written with differentiable operations.
@@ -84,17 +84,13 @@ class Primitive(ABC):
     def batch(self, batched: tuple[bool, ...], *xs: Array) -> Any:
         """The operation on a stack of inputs: each batched `x`, and the result, has the batch axis in front."""
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        """Which values `vjp` reads when these inputs are wanted: a flag for each input, and one for `y`.
-
-        What is not read is not kept until the backward pass. The default keeps everything.
-        """
-        return (True,) * (len(wanted) + 1)
-
     def unread(self, wanted: Wanted) -> Sequence[int]:
-        """The places in `(y, *xs)` of the values that `vjp` does not read: `reads` the other way round."""
-        *reads_x, reads_y = self.reads(tuple([w is not None for w in wanted]))
-        return [place for place, read in enumerate((reads_y, *reads_x)) if not read]
+        """The places in `(y, *xs)` of the values that `vjp` does not read when these inputs are wanted.
+
+        What is not read is not kept until the backward pass; `vjp` then gets None in its place. The default keeps
+        everything.
+        """
+        return ()
 
     def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:
         """`vjp` for a cotangent that is structurally zero in places. The default forgets where."""

@@ -12,12 +12,13 @@ from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 
-from funcgrad.core.errors import ArgumentError, AxisError, DTypeError
+from funcgrad.core.errors import ArgumentError, AxisError, DTypeError, UnsupportedError, shown
 
 # An ndarray, a NumPy scalar, a Python scalar or a tracer. The operators of that union cannot be spelled with NumPy's
 # stubs (ndarray * tracer is a tracer), so rules are written against `Any` under a name that says what is meant.
 Array: TypeAlias = Any
 Shape: TypeAlias = tuple[int, ...]
+Axis: TypeAlias = int | tuple[int, ...] | None
 DType: TypeAlias = "np.dtype[Any]"
 
 _SHORT = {"float": "f", "int": "i", "uint": "u", "complex": "c"}
@@ -104,6 +105,27 @@ def type_of(x: Array) -> ArrayType:
         return ArrayType(x.shape, x.dtype, getattr(x, "weak", False))
     x = np.asarray(x)
     return ArrayType(x.shape, x.dtype)
+
+
+def plain_array(x: Any) -> Array:
+    """What an operation with a tracer takes `x` for: an ndarray.
+
+    Raises:
+        DTypeError: `x` is neither an array nor something that NumPy makes an array of numbers of.
+        UnsupportedError: `x` is an array whose operators have a meaning of their own, such as a `numpy.matrix`.
+    """
+    if isinstance(x, np.ndarray):
+        if type(x) in (np.ndarray, np.memmap):
+            return x
+        name = type(x).__name__
+        raise UnsupportedError(
+            f"a {name} meets a traced value: the operators of {name} differ from those of arrays",
+            "convert it first: numpy.asarray(x)",
+        )
+    array = np.asarray(x)
+    if array.dtype.kind not in "biufc" and not is_inexact(array.dtype):
+        raise DTypeError(f"{shown(x)} is not a number or an array of numbers", "convert it first: float(x)")
+    return array
 
 
 def promotable(t: Typed) -> Any:

@@ -7,7 +7,6 @@ primitives, so it has derivatives of every order; and NumPy's own function of th
 from __future__ import annotations
 
 import sys
-from types import ModuleType
 
 import numpy
 from numpy import (
@@ -63,9 +62,11 @@ from funcgrad.numpy import (
     _joining,
     _logic,
     _nan,
+    _ranges,
     _reductions,
     _shape,
     _sorting,
+    _special,
     _statistics,
     _transcendental,
     _types,
@@ -83,13 +84,14 @@ from funcgrad.numpy._indexing import *  # noqa: F403
 from funcgrad.numpy._joining import *  # noqa: F403
 from funcgrad.numpy._logic import *  # noqa: F403
 from funcgrad.numpy._nan import *  # noqa: F403
+from funcgrad.numpy._ranges import *  # noqa: F403
 from funcgrad.numpy._reductions import *  # noqa: F403
 from funcgrad.numpy._shape import *  # noqa: F403
 from funcgrad.numpy._sorting import *  # noqa: F403
 from funcgrad.numpy._statistics import *  # noqa: F403
 from funcgrad.numpy._transcendental import *  # noqa: F403
 from funcgrad.numpy._types import *  # noqa: F403
-from funcgrad.ops.array import implements
+from funcgrad.ops.array import offers_namespace
 
 bool = bool_
 
@@ -145,6 +147,7 @@ __all__ += _indexing.__all__
 __all__ += _joining.__all__
 __all__ += _logic.__all__
 __all__ += _nan.__all__
+__all__ += _ranges.__all__
 __all__ += _reductions.__all__
 __all__ += _shape.__all__
 __all__ += _sorting.__all__
@@ -153,11 +156,8 @@ __all__ += _transcendental.__all__
 __all__ += _types.__all__
 
 
-def _this_module() -> ModuleType:
-    return sys.modules[__name__]
-
-
-_dispatch.register(_this_module(), numpy)
+_dispatch.register(sys.modules[__name__], numpy)
 _dispatch.register(linalg, numpy.linalg)
 _dispatch.register_methods()
-implements(numpy.ndarray.__array_namespace__)(_this_module)
+_special.register()
+offers_namespace(sys.modules[__name__])

@@ -1,17 +1,17 @@
-"""What the reductions do with their arguments: NumPy's `axis`, `dtype`, `where`, `initial`, `keepdims` and `out`."""
+"""What NumPy's functions do with their arguments: which are traced, which are refused, and what an `axis` means."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any
 
+import numpy as np
+
 from funcgrad.core.errors import UnsupportedError
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, Shape, normalize_axes
-from funcgrad.numpy._creation import asarray
-from funcgrad.ops.broadcast import Reshape, broadcast_to
-from funcgrad.ops.pointwise import convert, select
 from funcgrad.ops.reduce import kept
+from funcgrad.ops.shape import Reshape
 
 
 def traced(*xs: Any) -> bool:
@@ -22,18 +22,57 @@ def traced(*xs: Any) -> bool:
     return False
 
 
-def operand(a: Array) -> Array:
-    """`a` as a primitive takes it."""
-    return a if isinstance(a, Tracer) else asarray(a)
-
-
 def no_out(function: str, out: Any) -> None:
-    """Refuse an `out` argument."""
+    """Refuse an `out` argument.
+
+    Raises:
+        UnsupportedError: There is one.
+    """
     if out is not None:
         raise UnsupportedError(
             f"{function}(..., out=...) would write its result into an array in place, where its derivative is lost",
             f"leave `out` away and use the result: y = {function}(x)",
         )
+
+
+# what NumPy's ufuncs take besides, and its default; the last three are those of the generalized ones
+_DEFAULTS: dict[str, Any] = {
+    "where": True,
+    "casting": "same_kind",
+    "order": "K",
+    "dtype": None,
+    "subok": True,
+    "signature": None,
+    "axes": np._NoValue,
+    "axis": np._NoValue,
+    "keepdims": False,
+}
+
+
+def no_options(function: str, options: dict[str, Any]) -> None:
+    """Refuse the further arguments of a ufunc, unless they say what holds without them.
+
+    Raises:
+        UnsupportedError: One does not.
+    """
+    for name, value in options.items():
+        if name not in _DEFAULTS:
+            raise UnsupportedError(f"{function} takes no argument {name!r}, here or in NumPy", f"{function}(x)")
+        default = _DEFAULTS[name]
+        if value is not default and not (isinstance(value, str) and value == default):
+            raise UnsupportedError(
+                f"{function}(..., {name}={value!r}) has no meaning on traced values; only its default has",
+                _INSTEAD.get(name, "leave `{name}` away: {function}(x)").format(name=name, function=function),
+            )
+
+
+_INSTEAD = {
+    "where": "where(condition, {function}(...), otherwise)",
+    "casting": "convert first: {function}(x.astype(dtype))",
+    "dtype": "{function}(x).astype(dtype)",
+    "signature": "convert first: {function}(x.astype(dtype))",
+    "keepdims": "expand_dims({function}(x), axis)",
+}
 
 
 def reduced_axes(axis: Any, x: Array) -> tuple[int, ...]:
@@ -48,13 +87,6 @@ def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
 
 _HASHABLE = (type(None), int, tuple)
 _known_axes = functools.lru_cache(_axes)
-
-
-def only_where(x: Array, where: Array, fill: Any) -> Array:
-    """`x` with `fill` in the places that do not take part. What stands there has no part in the gradient either."""
-    if where is True:
-        return x
-    return select(broadcast_to(asarray(where), x.shape), x, convert(fill, x.dtype))
 
 
 def restore(y: Array, shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Array:

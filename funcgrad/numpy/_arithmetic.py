@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array
-from funcgrad.numpy._ufunc import applies, in_loop, operand, operands, refuse
+from funcgrad.numpy._ufunc import applies, composed
 from funcgrad.ops import elementwise as ew
 
 if TYPE_CHECKING:
@@ -117,14 +114,17 @@ def fmod(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None =
     """
 
 
-def divmod(x1: Array, x2: Array, /) -> tuple[Array, Array]:
+@composed
+def divmod(
+    x1: Array, x2: Array, /, out: tuple[None, None] = (None, None), *, dtype: DTypeLike | None = None
+) -> tuple[Array, Array]:
     """The pair `x1 // x2`, `x1 % x2`.
 
     Examples:
         >>> fnp.divmod(-7, 2)
         (np.int64(-4), np.int64(1))
     """
-    return floor_divide(x1, x2), remainder(x1, x2)
+    return ew.floor_divide(x1, x2), ew.remainder(x1, x2)
 
 
 @applies(ew.power)
@@ -139,18 +139,15 @@ def power(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None 
     """
 
 
-def float_power(x1: Array, x2: Array, /, out: None = None) -> Array:
+@composed
+def float_power(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`x1` to the power `x2`, in double precision at least.
 
     Examples:
         >>> fnp.float_power(2, -1)
         np.float64(0.5)
     """
-    refuse("float_power", out)
-    x1, x2 = operands(x1, x2)
-    if not (isinstance(x1, Tracer) or isinstance(x2, Tracer)):
-        return np.float_power(x1, x2)
-    return ew.power(*in_loop(np.float_power, (x1, x2)))
+    return ew.power(x1, x2)
 
 
 @applies(ew.negative)
@@ -193,16 +190,15 @@ def fabs(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Ar
     """
 
 
-def sign(x: Array, /, out: None = None) -> Array:
+@composed
+def sign(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """-1, 0 or 1 by the sign of `x`, with derivative 0; for complex `x` the direction `x / abs(x)`, 0 at 0.
 
     Examples:
         >>> fnp.sign([-2.0, 0.0, 3.0])
         array([-1.,  0.,  1.])
     """
-    refuse("sign", out)
-    x = operand(x)
-    return ew.direction(x) if isinstance(x, Tracer) and ew.is_complex(x) else ew.sign(x)
+    return ew.direction(x) if ew.is_complex(x) else ew.sign(x)
 
 
 @applies(ew.square)

@@ -13,14 +13,14 @@ import numpy as np
 
 from funcgrad.core.errors import ArgumentError, ShapeError
 from funcgrad.core.types import Array, normalize_axis
-from funcgrad.numpy._arguments import no_out, traced
+from funcgrad.numpy._arguments import no_options, no_out, traced
 from funcgrad.numpy._creation import asarray
+from funcgrad.numpy._ufunc import generalized
 from funcgrad.ops import contract
 from funcgrad.ops import einsum as einstein
 from funcgrad.ops.array import TracedArray
-from funcgrad.ops.broadcast import reshape
 from funcgrad.ops.elementwise import conjugate, is_complex, multiply
-from funcgrad.ops.shape import move_axis
+from funcgrad.ops.shape import move_axis, reshape
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -39,10 +39,11 @@ __all__ = [
     "vecmat",
 ]
 
-Axes = int | tuple[int | Sequence[int], int | Sequence[int]]
+AxisPairs = int | tuple[int | Sequence[int], int | Sequence[int]]
 
 
-def matmul(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+@generalized
+def matmul(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None, **options: Any) -> Array:
     """The matrix product `x1 @ x2` of the last two axes; the axes before them broadcast.
 
     Args:
@@ -50,6 +51,7 @@ def matmul(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None
         x2: A vector `(n,)`, a matrix `(n, k)`, or a stack of matrices `(..., n, k)`.
         out: Not supported.
         dtype: The dtype to compute in, and of the result.
+        options: What NumPy takes besides; refused for traced values, but for the defaults.
 
     Raises:
         ShapeError: The inner lengths differ, or the stacks do not broadcast.
@@ -62,7 +64,9 @@ def matmul(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None
     """
     no_out("matmul", out)
     if not traced(x1, x2):
-        return np.matmul(x1, x2) if dtype is None else np.matmul(x1, x2, dtype=dtype)
+        return np.matmul(x1, x2, dtype=dtype, **options)
+    if options:
+        no_options("matmul", options)
     if dtype is not None:
         x1, x2 = asarray(x1, dtype), asarray(x2, dtype)
     return contract.matmul(_array(x1), _array(x2))
@@ -135,7 +139,10 @@ def vdot(a: Array, b: Array, /) -> Array:
     return _summed("vdot", _conjugated(_flat(a)), _flat(b), (0,), (0,))
 
 
-def vecdot(x1: Array, x2: Array, /, out: None = None, *, axis: int = -1, dtype: DTypeLike | None = None) -> Array:
+@generalized
+def vecdot(
+    x1: Array, x2: Array, /, out: None = None, *, axis: int = -1, dtype: DTypeLike | None = None, **options: Any
+) -> Array:
     """The sum of conj(x1) · x2 over `axis`; the other axes broadcast.
 
     Examples:
@@ -144,13 +151,14 @@ def vecdot(x1: Array, x2: Array, /, out: None = None, *, axis: int = -1, dtype: 
     """
     no_out("vecdot", out)
     if not traced(x1, x2):
-        options: dict[str, Any] = {"axis": axis, "dtype": dtype}
-        return np.vecdot(x1, x2, **options)
+        return np.vecdot(x1, x2, axis=axis, dtype=dtype, **options)  # type: ignore[call-overload]  # `axis` is unknown there
+    no_options("vecdot", options)
     x1, x2 = (_axis_last(asarray(x, dtype), axis) for x in (x1, x2))
     return einstein.einsum("...i,...i->...", [_conjugated(x1), x2])
 
 
-def matvec(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+@generalized
+def matvec(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None, **options: Any) -> Array:
     """The products of matrices `(..., m, n)` and vectors `(..., n)`; the axes before broadcast.
 
     Examples:
@@ -159,10 +167,12 @@ def matvec(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None
                [2., 4.]])
     """
     no_out("matvec", out)
+    no_options("matvec", options)
     return einstein.einsum("...ij,...j->...i", [asarray(x1, dtype), asarray(x2, dtype)])
 
 
-def vecmat(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
+@generalized
+def vecmat(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None, **options: Any) -> Array:
     """The products of conjugated vectors `(..., n)` and matrices `(..., n, m)`; the axes before broadcast.
 
     Examples:
@@ -170,10 +180,11 @@ def vecmat(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None
         array([31., 42.])
     """
     no_out("vecmat", out)
+    no_options("vecmat", options)
     return einstein.einsum("...i,...ij->...j", [_conjugated(asarray(x1, dtype)), asarray(x2, dtype)])
 
 
-def tensordot(a: Array, b: Array, axes: Axes = 2) -> Array:
+def tensordot(a: Array, b: Array, axes: AxisPairs = 2) -> Array:
     """The products of `a` and `b`, summed over pairs of axes.
 
     Args:

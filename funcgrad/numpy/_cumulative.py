@@ -10,12 +10,13 @@ import numpy as np
 from funcgrad.core.errors import ArgumentError
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.types import Array, normalize_axis
-from funcgrad.numpy._arguments import no_out, operand, traced
-from funcgrad.numpy._creation import asarray
-from funcgrad.ops.broadcast import reshape
+from funcgrad.numpy._arguments import no_out, traced
+from funcgrad.numpy._creation import as_array, asarray
+from funcgrad.ops.array import as_dtype
 from funcgrad.ops.cumulative import CumProd, CumSum
 from funcgrad.ops.join import concatenate
 from funcgrad.ops.pointwise import convert
+from funcgrad.ops.shape import reshape
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -58,12 +59,12 @@ def cumprod(a: Array, axis: int | None = None, dtype: DTypeLike | None = None, o
 
 
 def _running(primitive: Callable[[int], Primitive], a: Array, axis: int | None, dtype: DTypeLike | None) -> Array:
-    x = operand(a)
+    x = as_array(a)
     if axis is None or not x.shape:
         # NumPy's running sums take axis 0 and -1 of a 0-d array
         axis = 0 if axis is None else normalize_axis(axis, 1)
         x = reshape(x, (x.size,))
-    x = x if dtype is None else convert(x, np.dtype(dtype))
+    x = x if dtype is None else convert(x, as_dtype(dtype))
     return primitive(normalize_axis(axis, len(x.shape)))(x)
 
 

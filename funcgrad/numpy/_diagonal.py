@@ -10,7 +10,8 @@ from funcgrad.core.errors import ArgumentError, ShapeError
 from funcgrad.core.types import Array, normalize_axis
 from funcgrad.numpy._arguments import no_out, traced
 from funcgrad.numpy._creation import asarray
-from funcgrad.ops import einsum as ops
+from funcgrad.ops import index as ops
+from funcgrad.ops.array import as_dtype
 from funcgrad.ops.broadcast import Sum
 from funcgrad.ops.join import Pad
 from funcgrad.ops.pointwise import convert, select
@@ -70,7 +71,7 @@ def trace(
     if not traced(a):
         return np.trace(a, offset, axis1, axis2, dtype)
     x = diagonal(a, offset, axis1, axis2)
-    return Sum((x.ndim - 1,))(x if dtype is None else convert(x, np.dtype(dtype)))
+    return Sum((x.ndim - 1,))(x if dtype is None else convert(x, as_dtype(dtype)))
 
 
 def diag(v: Array, k: int = 0) -> Array:

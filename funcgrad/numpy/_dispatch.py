@@ -13,7 +13,7 @@ from funcgrad.numpy._creation import asarray
 from funcgrad.numpy._cumulative import cumprod, cumsum
 from funcgrad.numpy._reductions import all, any, max, min, prod, sum
 from funcgrad.ops.array import implements
-from funcgrad.ops.broadcast import reshape
+from funcgrad.ops.shape import reshape
 
 _REDUCE: dict[np.ufunc, Callable[..., Any]] = {
     np.add: sum,

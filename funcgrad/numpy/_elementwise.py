@@ -10,7 +10,9 @@ import numpy as np
 from funcgrad.core.errors import ArgumentError, DTypeError
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array
-from funcgrad.numpy._ufunc import applies, operand, refuse, strong
+from funcgrad.numpy._arguments import no_options, no_out
+from funcgrad.numpy._creation import operand
+from funcgrad.numpy._ufunc import applies, strong
 from funcgrad.ops import elementwise as ew
 from funcgrad.ops.array import TracedArray
 from funcgrad.ops.flow import stop_gradient
@@ -128,6 +130,7 @@ def clip(
     *,
     min: Array | None = None,
     max: Array | None = None,
+    **options: Any,
 ) -> Array:
     """`a`, but not less than `a_min` and not more than `a_max`.
 
@@ -140,6 +143,7 @@ def clip(
         out: Not supported.
         min: The same as `a_min`.
         max: The same as `a_max`.
+        options: What NumPy's ufuncs take; refused for traced values, but for the defaults.
 
     Raises:
         ArgumentError: A bound is given by both its names.
@@ -148,13 +152,14 @@ def clip(
         >>> fg.grad(lambda x: fnp.clip(x, 0.0, 1.0).sum())(np.array([-1.0, 0.0, 0.5, 2.0]))
         array([0. , 0.5, 1. , 0. ])
     """
-    refuse("clip", out)
+    no_out("clip", out)
     if (min is not None and a_min is not None) or (max is not None and a_max is not None):
         raise ArgumentError("clip got a bound twice: min is a_min, and max is a_max", "clip(x, min=0.0, max=1.0)")
     low, high = (a_min if min is None else min), (a_max if max is None else max)
     y = operand(a)
     if not any(isinstance(x, Tracer) for x in (y, low, high)):
-        return np.clip(y, low, high)
+        return np.clip(y, low, high, **options)
+    no_options("clip", options)
     if low is not None:
         y = ew.maximum(y, operand(low))
     if high is not None:
@@ -257,15 +262,14 @@ def rint(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Ar
     """
 
 
-def fix(x: Array, /, out: None = None) -> Array:
+def fix(x: Array, out: None = None) -> Array:
     """The same as `trunc`: the integer part. Piecewise constant: the derivative is 0.
 
     Examples:
         >>> fnp.fix(-1.5)
         np.float64(-1.0)
     """
-    refuse("fix", out)
-    return ew.trunc(operand(x))
+    return trunc(x, out)
 
 
 def round(a: Array, decimals: int = 0, out: None = None) -> Array:
@@ -275,7 +279,7 @@ def round(a: Array, decimals: int = 0, out: None = None) -> Array:
         >>> fnp.round(2.675, 1)
         np.float64(2.7)
     """
-    refuse("round", out)
+    no_out("round", out)
     a = stop_gradient(operand(a))
     if not isinstance(a, TracedArray):
         return np.round(a, decimals)

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.errors import ArgumentError, ShapeError, UnsupportedError
+from funcgrad.core.errors import ArgumentError, OutOfBoundsError, ShapeError
 from funcgrad.core.types import Array, normalize_axis
+from funcgrad.numpy._arguments import no_out
 from funcgrad.numpy._creation import asarray, astype
 from funcgrad.numpy._shape import ravel
 from funcgrad.ops.index import getitem
@@ -33,8 +34,7 @@ def take(a: Array, indices: Array, axis: int | None = None, out: None = None, mo
         >>> fnp.take(np.array([10.0, 20.0, 30.0]), [0, 2, 0])
         array([10., 30., 10.])
     """
-    if out is not None:
-        raise UnsupportedError("take(out=...) would write in place", "y = take(a, indices)")
+    no_out("take", out)
     a, indices = asarray(a), asarray(indices)
     if indices.dtype.kind == "b":
         indices = astype(indices, np.intp)  # positions 0 and 1 here, not a mask as in a[indices]
@@ -87,7 +87,7 @@ def _along(arr: Array, indices: Array, axis: int) -> tuple[Array, ...]:
     )
 
 
-def put_along_axis(arr: Array, indices: Array, values: Array, axis: int | None = -1) -> Array:
+def put_along_axis(arr: Array, indices: Array, values: Array, axis: int | None) -> Array:
     """A copy of `arr` with values written by position along an axis; NumPy's function of this name writes in place.
 
     Args:
@@ -125,7 +125,25 @@ def compress(condition: Array, a: Array, axis: int | None = None, out: None = No
     condition = np.asarray(condition)
     if condition.ndim != 1:
         raise ShapeError(f"compress: the condition has shape {condition.shape}, not one axis", "a[mask] takes a mask")
-    return take(a, np.flatnonzero(condition), axis, out)
+    no_out("compress", out)
+    a = asarray(a)
+    if axis is None:
+        a, axis = ravel(a), 0
+    axis = normalize_axis(axis, len(a.shape))
+    length = a.shape[axis]
+    if condition[length:].any():
+        raise OutOfBoundsError(
+            f"compress: the condition has {condition.size} elements and is true beyond the axis of length {length}",
+            f"condition[:{length}]",
+        )
+    mask = np.zeros(length, bool)
+    mask[: condition.size] = condition[:length]
+    return _where_true(a, mask, axis)
+
+
+def _where_true(a: Array, mask: Array, axis: int) -> Array:
+    """The parts along `axis` that a mask selects; a mask, unlike positions, leaves what is out of it out of account."""
+    return getitem(a, (*(slice(None),) * axis, mask))
 
 
 def extract(condition: Array, arr: Array) -> Array:
@@ -154,7 +172,9 @@ def delete(arr: Array, obj: Any, axis: int | None = None) -> Array:
     if axis is None:
         arr, axis = ravel(arr), 0
     axis = normalize_axis(axis, len(arr.shape))
-    return take(arr, np.delete(np.arange(arr.shape[axis]), obj), axis)
+    kept = np.zeros(arr.shape[axis], bool)
+    kept[np.delete(np.arange(arr.shape[axis]), obj)] = True
+    return _where_true(arr, kept, axis)
 
 
 def ix_(*args: Array) -> tuple[Array, ...]:

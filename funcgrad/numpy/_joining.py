@@ -7,19 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.errors import ArgumentError, ShapeError, UnsupportedError
+from funcgrad.core.errors import ArgumentError, ShapeError
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, normalize_axis
+from funcgrad.numpy._arguments import no_out
 from funcgrad.numpy._creation import asarray
 from funcgrad.numpy._shape import atleast_1d, atleast_2d, atleast_3d, expand_dims, ravel, shape_of, static_int
 from funcgrad.ops import broadcast as ops
+from funcgrad.ops.array import cast
 from funcgrad.ops.index import getitem
 from funcgrad.ops.join import concatenate as join
-from funcgrad.ops.pointwise import convert
+from funcgrad.ops.shape import reshape
 
 __all__ = [
     "array_split",
     "column_stack",
+    "concat",
     "concatenate",
     "dstack",
     "hsplit",
@@ -44,7 +47,7 @@ def concatenate(
         axis: The axis; None joins the flattened arrays.
         out: Not supported.
         dtype: The dtype of the result, by default the common one.
-        casting: Which conversions to `dtype` are allowed, for plain arrays.
+        casting: Which conversions to `dtype` are allowed.
 
     Raises:
         ShapeError: The shapes do not fit.
@@ -53,15 +56,15 @@ def concatenate(
         >>> fnp.concatenate([np.array([1.0]), np.array([2.0, 3.0])])
         array([1., 2., 3.])
     """
-    if out is not None:
-        raise UnsupportedError("concatenate(out=...) would write in place", "y = concatenate(arrays)")
+    no_out("concatenate", out)
     parts = [asarray(a) for a in (arrays if not isinstance(arrays, Tracer) else list(arrays))]
     if not parts:
         raise ShapeError("concatenate needs one array or more", "check that the list is not empty")
     if axis is None:
         parts, axis = [ravel(a) for a in parts], 0
-    y = join(parts, normalize_axis(axis, max(1, len(parts[0].shape))))
-    return y if dtype is None else convert(y, np.dtype(dtype))
+    if dtype is not None:
+        parts = [cast(a, dtype, casting) for a in parts]
+    return join(parts, normalize_axis(axis, max(1, len(parts[0].shape))))
 
 
 def stack(
@@ -74,7 +77,7 @@ def stack(
         axis: Where the new axis stands.
         out: Not supported.
         dtype: The dtype of the result, by default the common one.
-        casting: Which conversions to `dtype` are allowed, for plain arrays.
+        casting: Which conversions to `dtype` are allowed.
 
     Raises:
         ShapeError: The shapes differ.
@@ -208,7 +211,9 @@ def vsplit(ary: Array, indices_or_sections: Any) -> list[Array]:
         [(2, 2), (2, 2)]
     """
     if np.ndim(ary) < 2:
-        raise ShapeError(f"vsplit needs two axes or more; the shape is {np.shape(ary)}", "split(x, parts) cuts a vector")
+        raise ShapeError(
+            f"vsplit needs two axes or more; the shape is {np.shape(ary)}", "split(x, parts) cuts a vector"
+        )
     return split(ary, indices_or_sections, 0)
 
 
@@ -241,9 +246,9 @@ def tile(A: Array, reps: int | Sequence[int]) -> Array:
     ndim = max(len(counts), len(A.shape))
     counts = (1,) * (ndim - len(counts)) + counts
     shape = (1,) * (ndim - len(A.shape)) + A.shape
-    interleaved = ops.reshape(A, tuple(n for length in shape for n in (1, length)))
+    interleaved = reshape(A, tuple(n for length in shape for n in (1, length)))
     spread = ops.broadcast_to(interleaved, tuple(n for pair in zip(counts, shape, strict=True) for n in pair))
-    y = ops.reshape(spread, tuple(c * n for c, n in zip(counts, shape, strict=True)))
+    y = reshape(spread, tuple(c * n for c, n in zip(counts, shape, strict=True)))
     return y.copy() if y is A else y
 
 
@@ -270,3 +275,7 @@ def repeat(a: Array, repeats: int | Sequence[int], axis: int | None = None) -> A
     axis = normalize_axis(axis, len(a.shape))
     places = np.repeat(np.arange(a.shape[axis]), repeats)
     return getitem(a, (*(slice(None),) * axis, places))
+
+
+concat = concatenate
+"""The same as `concatenate`."""

@@ -9,8 +9,9 @@ import numpy as np
 from funcgrad.core.errors import DTypeError
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, promote, type_of
-from funcgrad.numpy._creation import asarray
-from funcgrad.numpy._ufunc import applies, operand, refuse
+from funcgrad.numpy._arguments import no_out
+from funcgrad.numpy._creation import asarray, operand
+from funcgrad.numpy._ufunc import applies
 from funcgrad.ops import elementwise as ew
 from funcgrad.ops.flow import stop_gradient
 from funcgrad.ops.pointwise import convert
@@ -251,25 +252,25 @@ def signbit(x: Array, /, out: None = None, *, dtype: DTypeLike | None = None) ->
     """
 
 
-def isposinf(x: Array, /, out: None = None) -> Array:
+def isposinf(x: Array, out: None = None) -> Array:
     """Whether `x` is infinity, by element.
 
     Examples:
         >>> fnp.isposinf([1.0, np.inf, -np.inf])
         array([False,  True, False])
     """
-    refuse("isposinf", out)
+    no_out("isposinf", out)
     return ew.equal(_ordered(x, "isposinf"), np.inf)
 
 
-def isneginf(x: Array, /, out: None = None) -> Array:
+def isneginf(x: Array, out: None = None) -> Array:
     """Whether `x` is negative infinity, by element.
 
     Examples:
         >>> fnp.isneginf([1.0, np.inf, -np.inf])
         array([False, False,  True])
     """
-    refuse("isneginf", out)
+    no_out("isneginf", out)
     return ew.equal(_ordered(x, "isneginf"), -np.inf)
 
 
@@ -296,7 +297,10 @@ def isclose(a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, equal_na
     """
     a, b = stop_gradient(operand(a)), stop_gradient(operand(b))
     if not (isinstance(a, Tracer) or isinstance(b, Tracer)):
-        return np.isclose(a, b, rtol, atol, equal_nan)
+        try:
+            return np.isclose(a, b, rtol, atol, equal_nan)
+        except (ValueError, TypeError) as error:
+            return ew.less_equal.explain(error, (a, b))
     b = convert(b, promote(type_of(b), type_of(1.0)))
     near = ew.less_equal(ew.absolute(ew.subtract(a, b)), atol + rtol * ew.absolute(b))
     close = (near & ew.isfinite(b)) | ew.equal(a, b)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from funcgrad.core.trace import Tracer
-from funcgrad.core.types import Array, is_inexact
+from funcgrad.core.types import Array, Axis, is_inexact
 from funcgrad.numpy import _reductions as reductions
 from funcgrad.numpy import _statistics as statistics
-from funcgrad.numpy._arguments import given, no_out, only_where, operand, reduced_axes, restore, traced
-from funcgrad.numpy._creation import asarray
-from funcgrad.numpy._reductions import Axis
+from funcgrad.numpy._arguments import given, no_out, reduced_axes, restore, traced
+from funcgrad.numpy._creation import as_array, asarray
+from funcgrad.numpy._reductions import filled
 from funcgrad.ops.elementwise import isnan, logical_and, logical_not
 from funcgrad.ops.pointwise import select
 
@@ -59,8 +59,8 @@ def nansum(
     no_out("nansum", out)
     if not traced(a, initial, where):
         return np.nansum(a, axis, dtype, None, keepdims, where=where, **given("initial", initial))
-    x = operand(a)
-    x = only_where(x, _present(x), 0)
+    x = as_array(a)
+    x = filled(x, _present(x), 0)
     return reductions.sum(x, axis, dtype, None, keepdims, initial, where)
 
 
@@ -91,8 +91,8 @@ def nanprod(
     no_out("nanprod", out)
     if not traced(a, initial, where):
         return np.nanprod(a, axis, dtype, None, keepdims, where=where, **given("initial", initial))
-    x = operand(a)
-    x = only_where(x, _present(x), 1)
+    x = as_array(a)
+    x = filled(x, _present(x), 1)
     return reductions.prod(x, axis, dtype, None, keepdims, initial, where)
 
 
@@ -161,11 +161,11 @@ def _extremum(
     initial: Array | None,
     where: Array,
 ) -> Array:
-    x = operand(a)
+    x = as_array(a)
     if not is_inexact(x.dtype):
         return function(x, axis, None, keepdims, initial, where)
     present = _present(x)
-    y = function(only_where(x, present, neutral), axis, None, keepdims, initial, where)
+    y = function(filled(x, present, neutral), axis, None, keepdims, initial, where)
     if initial is not None:
         return y
     nothing = logical_not(reductions.any(present, axis, keepdims=keepdims))
@@ -204,7 +204,7 @@ def nanmean(
     no_out("nanmean", out)
     if not traced(a, where):
         return np.nanmean(a, axis, dtype, None, keepdims, where=where)
-    x = operand(a)
+    x = as_array(a)
     with np.errstate(invalid="ignore"):
         return statistics.mean(x, axis, dtype, None, keepdims, where=_present(x, where))
 
@@ -239,10 +239,10 @@ def nanvar(
         array([-1.,  0.,  1.])
     """
     no_out("nanvar", out)
-    ddof = statistics.degrees(ddof, correction)
+    ddof = statistics.degrees_of_freedom(ddof, correction)
     if not traced(a, where, mean):
         return np.nanvar(a, axis, dtype, None, ddof, keepdims, where=where, **given("mean", mean))
-    x = operand(a)
+    x = as_array(a)
     present = _present(x, where)
     with np.errstate(invalid="ignore", divide="ignore"):
         y = statistics.var(x, axis, dtype, None, ddof, keepdims, where=present, mean=mean)
@@ -283,7 +283,7 @@ def nanstd(
         array([-0.5,  0. ,  0.5])
     """
     no_out("nanstd", out)
-    ddof = statistics.degrees(ddof, correction)
+    ddof = statistics.degrees_of_freedom(ddof, correction)
     if not traced(a, where, mean):
         return np.nanstd(a, axis, dtype, None, ddof, keepdims, where=where, **given("mean", mean))
-    return statistics.root(nanvar(a, axis, dtype, None, ddof, keepdims, where=where, mean=mean))
+    return statistics.root_of_variance(nanvar(a, axis, dtype, None, ddof, keepdims, where=where, mean=mean))

@@ -127,15 +127,28 @@ def cond(x: Array, p: Any = None) -> Array:
     x = _inexact(x)
     if 0 in x.shape[-2:]:
         raise np.linalg.LinAlgError("cond is not defined on empty arrays")
-    if p in (None, 2, -2):
-        s = svdvals(x)
-        y, below = (s[..., -1], s[..., 0]) if p == -2 else (s[..., 0], s[..., -1])
-        y = select(below == 0, y.dtype.type(math.inf), y / select(below == 0, below.dtype.type(1), below))
-    else:
+    if p not in (None, 2, -2):
         check_square("cond", x)
+    if p in (None, 2, -2, "nuc"):
+        y = _cond_from(svdvals(x), p)
+    else:
         y = matrix_norm(x, ord=p) * matrix_norm(matrix_transpose(inverse_transposed(x)), ord=p)
     known = Sum((x.ndim - 2, x.ndim - 1))(isnan(x)) == 0
     return select(isnan(y) & known, y.dtype.type(math.inf), y)
+
+
+def _cond_from(s: Array, p: Any) -> Array:
+    """The condition number from singular values: infinite where one that divides is zero."""
+    axes = (len(s.shape) - 1,)
+    zero = s == 0
+    nonzero = select(zero, s.dtype.type(1), s)
+    if p == -2:
+        y, zero = s[..., -1] / nonzero[..., 0], zero[..., 0]
+    elif p == "nuc":
+        y, zero = Sum(axes)(s) * Sum(axes)(1 / nonzero), zero[..., -1]
+    else:
+        y, zero = s[..., 0] / nonzero[..., -1], zero[..., -1]
+    return select(zero, y.dtype.type(math.inf), y)
 
 
 def _inexact(x: Array) -> Array:
@@ -208,7 +221,5 @@ def _spectral_norm(x: Array, ord: Any, axes: Axes) -> Array:
     others = tuple(i for i in range(x.ndim) if i not in axes)
     s = svdvals(transpose(x, (*others, *axes)))
     last = (len(others),)
-    if ord == -2:
-        return Min(last)(s)
-    y = Sum(last)(s) if ord == "nuc" else _largest(s, last)
+    y = Sum(last)(s) if ord == "nuc" else _largest(s, last) if ord == 2 else Min(last)(s)
     return _zero_at_zero(y, y)

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from funcgrad.core.errors import ArgumentError
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.trace import Tracer
-from funcgrad.core.types import Array
-from funcgrad.numpy._arguments import given, no_out, only_where, operand, reduced_axes, restore, traced
-from funcgrad.numpy._creation import asarray
+from funcgrad.core.types import Array, Axis
+from funcgrad.numpy._arguments import given, no_out, reduced_axes, restore, traced
+from funcgrad.numpy._creation import as_array, asarray
+from funcgrad.ops.array import as_dtype
 from funcgrad.ops.broadcast import Sum, broadcast_to
 from funcgrad.ops.elementwise import maximum, minimum, not_equal
-from funcgrad.ops.pointwise import convert
+from funcgrad.ops.pointwise import convert, select
 from funcgrad.ops.reduce import AllTrue, AnyTrue, ArgMax, ArgMin, Max, Min, Prod, folded
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ __all__ = [
     "sum",
 ]
 
-Axis = int | tuple[int, ...] | None
 
 # Making a primitive costs about as much as applying it to a small array.
 sum_over = functools.cache(Sum)
@@ -78,10 +78,10 @@ def sum(
     no_out("sum", out)
     if not traced(a, initial, where):
         return np.sum(a, axis, dtype, None, keepdims, where=where, **given("initial", initial))
-    x = operand(a)
+    x = as_array(a)
     axes = reduced_axes(axis, x)
-    x = only_where(x, where, 0)
-    y = sum_over(axes)(x if dtype is None else convert(x, np.dtype(dtype)))
+    x = filled(x, where, 0)
+    y = sum_over(axes)(x if dtype is None else convert(x, as_dtype(dtype)))
     if initial is not None:
         y = y + asarray(initial, y.dtype)
     return restore(y, x.shape, axes, keepdims)
@@ -114,10 +114,10 @@ def prod(
     no_out("prod", out)
     if not traced(a, initial, where):
         return np.prod(a, axis, dtype, None, keepdims, where=where, **given("initial", initial))
-    x = operand(a)
+    x = as_array(a)
     axes = reduced_axes(axis, x)
-    x = only_where(x, where, 1)
-    y = _prod_over(axes)(x if dtype is None else convert(x, np.dtype(dtype)))
+    x = filled(x, where, 1)
+    y = _prod_over(axes)(x if dtype is None else convert(x, as_dtype(dtype)))
     if initial is not None:
         y = y * asarray(initial, y.dtype)
     return restore(y, x.shape, axes, keepdims)
@@ -195,7 +195,7 @@ def _extremum(
     initial: Array | None,
     where: Array,
 ) -> Array:
-    x = operand(a)
+    x = as_array(a)
     axes = reduced_axes(axis, x)
     if initial is None:
         if where is not True:
@@ -205,7 +205,7 @@ def _extremum(
             )
         return restore(over(axes)(x), x.shape, axes, keepdims)
     start = asarray(initial, x.dtype)
-    x = only_where(x, where, start)
+    x = filled(x, where, start)
     shape = folded(x.shape, axes)
     empty = 0 in x.shape and 0 not in shape
     y = broadcast_to(start, shape) if empty else of_two(over(axes)(x), start)
@@ -262,7 +262,7 @@ def ptp(a: Array, axis: Axis = None, out: None = None, keepdims: bool = False) -
     no_out("ptp", out)
     if not traced(a):
         return np.ptp(a, axis, None, keepdims)
-    x = operand(a)
+    x = as_array(a)
     return max(x, axis, None, keepdims) - min(x, axis, None, keepdims)
 
 
@@ -283,9 +283,9 @@ def any(a: Array, axis: Axis = None, out: None = None, keepdims: bool = False, *
     no_out("any", out)
     if not traced(a, where):
         return np.any(a, axis, None, keepdims, where=where)
-    x = operand(a)
+    x = as_array(a)
     axes = reduced_axes(axis, x)
-    return restore(AnyTrue(axes)(only_where(x, where, 0)), x.shape, axes, keepdims)
+    return restore(AnyTrue(axes)(filled(x, where, 0)), x.shape, axes, keepdims)
 
 
 def all(a: Array, axis: Axis = None, out: None = None, keepdims: bool = False, *, where: Array = True) -> Array:
@@ -305,9 +305,9 @@ def all(a: Array, axis: Axis = None, out: None = None, keepdims: bool = False, *
     no_out("all", out)
     if not traced(a, where):
         return np.all(a, axis, None, keepdims, where=where)
-    x = operand(a)
+    x = as_array(a)
     axes = reduced_axes(axis, x)
-    return restore(AllTrue(axes)(only_where(x, where, 1)), x.shape, axes, keepdims)
+    return restore(AllTrue(axes)(filled(x, where, 1)), x.shape, axes, keepdims)
 
 
 def argmax(a: Array, axis: int | None = None, out: None = None, *, keepdims: bool = False) -> Array:
@@ -355,7 +355,7 @@ def argmin(a: Array, axis: int | None = None, out: None = None, *, keepdims: boo
 
 
 def _place(primitive: Callable[[int | None], Primitive], a: Array, axis: int | None, keepdims: bool) -> Array:
-    x = operand(a)
+    x = as_array(a)
     axes = reduced_axes(axis, x)
     one = None if axis is None or not axes else axes[0]
     return restore(primitive(one)(x), x.shape, axes, keepdims)
@@ -375,7 +375,14 @@ def count_nonzero(a: Array, axis: Axis = None, *, keepdims: bool = False) -> Arr
     """
     if not traced(a):
         return np.count_nonzero(a, axis, keepdims=keepdims)
-    present = not_equal(operand(a), 0)
+    present = not_equal(as_array(a), 0)
     if not isinstance(present, Tracer):
         return np.count_nonzero(present, axis, keepdims=keepdims)
     return sum(present, axis, keepdims=keepdims)
+
+
+def filled(x: Array, where: Array, fill: Any) -> Array:
+    """`x` with `fill` in the places that do not take part. What stands there has no part in the gradient either."""
+    if where is True:
+        return x
+    return select(broadcast_to(asarray(where), x.shape), x, convert(fill, x.dtype))

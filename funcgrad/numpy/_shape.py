@@ -5,21 +5,23 @@ None of these computes an element; the pullback of each puts the cotangent's ele
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 
-from funcgrad.core.errors import ArgumentError, ShapeError, TracedShapeError
-from funcgrad.core.trace import Tracer
+from funcgrad.core.errors import ArgumentError, ShapeError, TracedShapeError, UnsupportedError
+from funcgrad.core.trace import Tracer, concrete
 from funcgrad.core.types import Array, Shape, broadcast_shapes, normalize_axes, normalize_axis, type_of
 from funcgrad.numpy._creation import asarray
 from funcgrad.ops import broadcast as ops
 from funcgrad.ops.index import getitem
 from funcgrad.ops.join import concatenate as join
-from funcgrad.ops.shape import Flip
+from funcgrad.ops.shape import Flip, Reshape
 from funcgrad.ops.shape import move_axis as move_one_axis
+from funcgrad.ops.shape import reshape as with_shape
 from funcgrad.ops.shape import transpose as reorder
 
 __all__ = [
@@ -95,11 +97,13 @@ def reshape(a: Array, /, shape: Any, order: str = "C", *, copy: bool | None = No
     if order not in ("C", "A", "F"):
         raise ArgumentError(f"reshape: order={order!r} is not 'C', 'F' or 'A'", "order='C'")
     if not isinstance(a, Tracer):
-        ops.Reshape(new).out_type(type_of(a))  # says what is wrong better than NumPy
+        Reshape(new).out_type(type_of(a))  # says what is wrong better than NumPy
         return np.asarray(np.reshape(a, new, order=cast(Any, order)), copy=copy)
+    if order == "A":
+        order = _layout(a)
     if order == "F":
-        return reorder(ops.reshape(reorder(a), new[::-1]))
-    return ops.reshape(a, new)
+        return reorder(with_shape(reorder(a), new[::-1]))
+    return with_shape(a, new)
 
 
 def ravel(a: Array, order: str = "C") -> Array:
@@ -113,7 +117,23 @@ def ravel(a: Array, order: str = "C") -> Array:
         >>> fnp.ravel(np.array([[1.0, 2.0], [3.0, 4.0]]))
         array([1., 2., 3., 4.])
     """
-    return reshape(a, -1 if np.size(a) else 0, "C" if order == "K" else order)
+    a = asarray(a)
+    if not isinstance(a, Tracer):
+        return np.ravel(a, cast(Any, order))
+    return reshape(a, math.prod(a.shape), _layout(a) if order == "K" else order)
+
+
+def _layout(a: Tracer) -> str:
+    """The order in which the elements of a traced array lie in memory: "C" or "F"."""
+    value = concrete(a)
+    flags = None if value is None else np.asarray(value).flags
+    if flags is None or flags.c_contiguous:
+        return "C"
+    if flags.f_contiguous:
+        return "F"
+    raise UnsupportedError(
+        "the order of the elements in memory is neither that of rows nor that of columns", "order='C' or order='F'"
+    )
 
 
 def transpose(a: Array, axes: Sequence[int] | None = None) -> Array:
@@ -240,7 +260,7 @@ def expand_dims(a: Array, axis: int | Sequence[int]) -> Array:
     ndim = len(a.shape) + len(axes)
     places = normalize_axes(axes, ndim)
     rest = iter(a.shape)
-    return ops.reshape(a, tuple(1 if i in places else next(rest) for i in range(ndim)))
+    return with_shape(a, tuple(1 if i in places else next(rest) for i in range(ndim)))
 
 
 def squeeze(a: Array, axis: int | Sequence[int] | None = None) -> Array:
@@ -264,7 +284,7 @@ def squeeze(a: Array, axis: int | Sequence[int] | None = None) -> Array:
         raise ShapeError(
             f"squeeze: axis={axis} of an array of shape {a.shape} is longer than 1", "squeeze axes of length 1 only"
         )
-    return ops.reshape(a, tuple(n for i, n in enumerate(a.shape) if i not in axes))
+    return with_shape(a, tuple(n for i, n in enumerate(a.shape) if i not in axes))
 
 
 def broadcast_to(array: Array, shape: Any, subok: bool = False) -> Array:
@@ -318,7 +338,7 @@ def atleast_1d(*arys: Array) -> Any:
         >>> fnp.atleast_1d(2.0)
         array([2.])
     """
-    return _each([ops.reshape(a, (1,)) if not a.shape else a for a in map(asarray, arys)])
+    return _each([with_shape(a, (1,)) if not a.shape else a for a in map(asarray, arys)])
 
 
 def atleast_2d(*arys: Array) -> Any:
@@ -328,7 +348,7 @@ def atleast_2d(*arys: Array) -> Any:
         >>> fnp.atleast_2d(np.ones(3)).shape
         (1, 3)
     """
-    return _each([ops.reshape(a, (1,) * (2 - len(a.shape)) + a.shape) for a in map(asarray, arys)])
+    return _each([with_shape(a, (1,) * (2 - len(a.shape)) + a.shape) for a in map(asarray, arys)])
 
 
 def atleast_3d(*arys: Array) -> Any:
@@ -338,7 +358,7 @@ def atleast_3d(*arys: Array) -> Any:
         >>> fnp.atleast_3d(np.ones((2, 3))).shape
         (2, 3, 1)
     """
-    return _each([ops.reshape(a, _with_three_axes(a.shape)) for a in map(asarray, arys)])
+    return _each([with_shape(a, _with_three_axes(a.shape)) for a in map(asarray, arys)])
 
 
 def _with_three_axes(shape: Shape) -> Shape:
@@ -416,7 +436,7 @@ def roll(a: Array, shift: int | Sequence[int], axis: int | Sequence[int] | None 
     """
     a = asarray(a)
     if axis is None:
-        return ops.reshape(roll(ravel(a), shift, 0), a.shape)
+        return with_shape(roll(ravel(a), shift, 0), a.shape)
     shifts, axes = np.broadcast_arrays(np.atleast_1d(np.asarray(shift)), np.atleast_1d(np.asarray(axis)))
     for by, along in zip(shifts.tolist(), axes.tolist(), strict=True):
         i = normalize_axis(along, len(a.shape))

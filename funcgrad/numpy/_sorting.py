@@ -13,11 +13,11 @@ import numpy as np
 from funcgrad.core.errors import TracedShapeError, UnsupportedError
 from funcgrad.core.trace import Tracer, concrete
 from funcgrad.core.types import Array, normalize_axis
-from funcgrad.numpy._arguments import operand, traced
-from funcgrad.numpy._creation import asarray
-from funcgrad.ops.broadcast import reshape
+from funcgrad.numpy._arguments import traced
+from funcgrad.numpy._creation import as_array, asarray
 from funcgrad.ops.index import getitem
 from funcgrad.ops.order import Argsort, SearchSorted, Sort
+from funcgrad.ops.shape import reshape
 
 __all__ = ["argsort", "argwhere", "flatnonzero", "nonzero", "searchsorted", "sort", "unique"]
 
@@ -74,7 +74,7 @@ def _line(a: Array, axis: int | None, function: str, order: Any) -> tuple[Array,
             f"{function}(..., order={order!r}) sorts by the fields of a structured array, which cannot be traced",
             f"{function}(x)",
         )
-    x = operand(a)
+    x = as_array(a)
     if axis is None:
         return reshape(x, (x.size,)), 0
     return x, normalize_axis(axis, len(x.shape))
@@ -103,7 +103,7 @@ def searchsorted(a: Array, v: Array, side: str = "left", sorter: Array | None = 
 
 def _values(a: Array, function: str, instead: str) -> Array:
     """The plain array under the tracers, which must be known."""
-    x = operand(a)
+    x = as_array(a)
     value = concrete(x)
     if value is None and isinstance(x, Tracer):
         raise TracedShapeError(
@@ -160,7 +160,9 @@ def unique(
     return_inverse: bool = False,
     return_counts: bool = False,
     axis: int | None = None,
-    **options: Any,
+    *,
+    equal_nan: bool = True,
+    sorted: bool = True,
 ) -> Any:
     """The different elements, in ascending order. Each passes its cotangent to its first occurrence.
 
@@ -170,7 +172,8 @@ def unique(
         return_inverse: True to return the places that rebuild `ar`, too.
         return_counts: True to return how often each occurs, too.
         axis: The axis along which slices are compared; by default elements are.
-        options: `equal_nan`, and what else this version of NumPy takes.
+        equal_nan: False if each NaN is different.
+        sorted: False if the order does not matter, where this version of NumPy takes it.
 
     Raises:
         TracedShapeError: Only the type of `ar` is known, which does not say how many there are.
@@ -179,9 +182,10 @@ def unique(
         >>> fg.grad(lambda x: fnp.unique(x) @ np.array([1.0, 10.0]))(np.array([5.0, 2.0, 5.0]))
         array([10.,  1.,  0.])
     """
+    options: dict[str, Any] = {"equal_nan": equal_nan} | ({} if sorted else {"sorted": sorted})
     if not traced(ar):
         return np.unique(ar, return_index, return_inverse, return_counts, axis, **options)  # type: ignore[call-overload]  # they tell True from False
-    x = operand(ar)
+    x = as_array(ar)
     known = _values(x, "unique", "sort(x) has as many elements as x")
     _, first, *rest = np.unique(known, True, return_inverse, return_counts, axis, **options)  # type: ignore[call-overload]  # they tell True from False
     line = reshape(x, (x.size,)) if axis is None else x

@@ -14,11 +14,12 @@ from funcgrad.numpy._creation import asarray
 from funcgrad.numpy._reductions import any as any_
 from funcgrad.ops import linalg as ops
 from funcgrad.ops import spectral
-from funcgrad.ops.broadcast import Sum, reshape
+from funcgrad.ops.broadcast import Sum
 from funcgrad.ops.elementwise import absolute, square
 from funcgrad.ops.join import concatenate
 from funcgrad.ops.pointwise import convert
 from funcgrad.ops.reduce import Max
+from funcgrad.ops.shape import reshape
 
 __all__ = ["eigh", "eigvalsh", "lstsq", "matrix_rank", "pinv", "qr", "svd", "svdvals"]
 
@@ -119,7 +120,7 @@ def svd(a: Array, full_matrices: bool = True, compute_uv: bool = True, hermitian
         full_matrices: True to complete U and Vh to square matrices. Unless `a` is square, the one that was completed
             has no derivative.
         compute_uv: False for the singular values alone.
-        hermitian: True if `a` is Hermitian, which NumPy uses for speed. Traced values are treated as any matrix.
+        hermitian: True if `a` is Hermitian, which NumPy uses for speed. The gradient then is symmetric, as in `eigh`.
 
     Returns:
         A named tuple with the fields `U`, `S` and `Vh`, or `S` alone.
@@ -143,6 +144,8 @@ def svd(a: Array, full_matrices: bool = True, compute_uv: bool = True, hermitian
         if not compute_uv:
             return np.linalg.svd(a, compute_uv=False, hermitian=True)
         return SVDResult(*np.linalg.svd(a, full_matrices, hermitian=True))
+    if hermitian:
+        a = _symmetrized("svd", a)
     if not compute_uv:
         return spectral.svdvals(a)
     if not full_matrices or len(a.shape) < 2 or a.shape[-1] == a.shape[-2]:
@@ -151,6 +154,12 @@ def svd(a: Array, full_matrices: bool = True, compute_uv: bool = True, hermitian
     if a.shape[-2] > a.shape[-1]:
         return SVDResult(concatenate([u, rest], len(a.shape) - 1), s, vh)
     return SVDResult(u, s, concatenate([vh, rest], len(a.shape) - 2))
+
+
+def _symmetrized(function: str, a: Array) -> Array:
+    """`a`, which is Hermitian, so that the gradient is so, too."""
+    ops.check_square(function, a)
+    return (a + ops.adjoint(a)) / 2
 
 
 def svdvals(x: Array, /) -> Array:
@@ -223,7 +232,7 @@ def pinv(a: Array, rcond: Any = None, hermitian: bool = False, *, rtol: Any = _M
     Args:
         a: A matrix `(m, n)`, or a stack of them.
         rcond: Singular values up to this part of the largest count as zero; 1e-15 if nothing is said.
-        hermitian: True if `a` is Hermitian, which NumPy uses for speed. Traced values are treated as any matrix.
+        hermitian: True if `a` is Hermitian, which NumPy uses for speed. The gradient then is symmetric, as in `eigh`.
         rtol: The same as `rcond`, but None stands for max(m, n) · eps.
 
     Raises:
@@ -248,6 +257,8 @@ def pinv(a: Array, rcond: Any = None, hermitian: bool = False, *, rtol: Any = _M
         rcond = 1e-15 if rtol is _MISSING else _rounding(a) if rtol is None else rtol
     if plain and hermitian:
         return np.linalg.pinv(a, rcond, hermitian)
+    if hermitian:
+        a = _symmetrized("pinv", a)
     return spectral.pinv(a, asarray(rcond))
 
 
@@ -263,7 +274,7 @@ def matrix_rank(A: Array, tol: Any = None, hermitian: bool = False, *, rtol: Any
     Args:
         A: A matrix `(m, n)`, or a stack of them. With fewer axes: 0 if all elements are zero, else 1.
         tol: The tolerance.
-        hermitian: True if `A` is Hermitian, which NumPy uses for speed. Traced values are treated as any matrix.
+        hermitian: True if `A` is Hermitian, which NumPy uses for speed.
         rtol: The tolerance as a part of the largest singular value; max(m, n) · eps if nothing is said.
 
     Raises:

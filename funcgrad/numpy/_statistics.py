@@ -14,17 +14,18 @@ import numpy as np
 
 from funcgrad.core.errors import ArgumentError, ShapeError, UnsupportedError
 from funcgrad.core.trace import Tracer, concrete
-from funcgrad.core.types import Array, DType, is_inexact, normalize_axis
-from funcgrad.numpy._arguments import given, no_out, only_where, operand, reduced_axes, restore, traced
-from funcgrad.numpy._creation import asarray
-from funcgrad.numpy._reductions import Axis, sum_over
-from funcgrad.ops.broadcast import broadcast_to, reshape
+from funcgrad.core.types import Array, Axis, DType, is_inexact, normalize_axis
+from funcgrad.numpy._arguments import given, no_out, reduced_axes, restore, traced
+from funcgrad.numpy._creation import as_array, asarray
+from funcgrad.numpy._reductions import filled, sum_over
+from funcgrad.ops.array import as_dtype
+from funcgrad.ops.broadcast import broadcast_to
 from funcgrad.ops.elementwise import ceil, floor, imag, is_complex, isnan, maximum, real, rint, sqrt, square
 from funcgrad.ops.index import getitem
 from funcgrad.ops.order import Sort
 from funcgrad.ops.pointwise import convert, select
 from funcgrad.ops.reduce import folded, kept
-from funcgrad.ops.shape import transpose
+from funcgrad.ops.shape import reshape, transpose
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -62,12 +63,12 @@ def mean(
     no_out("mean", out)
     if not traced(a, where):
         return np.mean(a, axis, dtype, None, keepdims, where=where)
-    x = operand(a)
+    x = as_array(a)
     axes = reduced_axes(axis, x)
-    dtype = None if dtype is None else np.dtype(dtype)
+    dtype = None if dtype is None else as_dtype(dtype)
     count = count_of(x, axes, where)
     _warn_where(count, 0, "Mean of empty slice")
-    total = sum_over(axes)(convert(only_where(x, where, 0), _adding_dtype(x.dtype, dtype)))
+    total = sum_over(axes)(convert(filled(x, where, 0), _adding_dtype(x.dtype, dtype)))
     y = _divide(total, count)
     if dtype is None and x.dtype == _FLOAT16:
         y = convert(y, _FLOAT16)
@@ -131,19 +132,19 @@ def var(
         array([-1.33333333, -0.66666667,  2.        ])
     """
     no_out("var", out)
-    ddof = degrees(ddof, correction)
+    ddof = degrees_of_freedom(ddof, correction)
     if not traced(a, where, mean):
         return np.var(a, axis, dtype, None, ddof, keepdims, where=where, **given("mean", mean))
-    x = operand(a)
+    x = as_array(a)
     axes = reduced_axes(axis, x)
     column = kept(x.shape, axes)
-    wide = _adding_dtype(x.dtype, None if dtype is None else np.dtype(dtype), half=_FLOAT16)
+    wide = _adding_dtype(x.dtype, None if dtype is None else as_dtype(dtype), half=_FLOAT16)
     count = count_of(x, axes, where)
     _warn_where(count, ddof, "Degrees of freedom <= 0 for slice")
     if mean is None:
-        total = sum_over(axes)(convert(only_where(x, where, 0), wide))
+        total = sum_over(axes)(convert(filled(x, where, 0), wide))
         mean = reshape(_divide(total, count), column)
-    distance = only_where(x - mean, where, 0)
+    distance = filled(x - mean, where, 0)
     if is_complex(distance):
         squares = square(real(distance)) + square(imag(distance))
         wide = squares.dtype if dtype is None else wide
@@ -154,7 +155,7 @@ def var(
     return restore(_divide(total, free), x.shape, axes, keepdims)
 
 
-def degrees(ddof: float, correction: float | None) -> float:
+def degrees_of_freedom(ddof: float, correction: float | None) -> float:
     """`ddof`, by whichever of its two names it was given."""
     if correction is None:
         return ddof
@@ -195,13 +196,13 @@ def std(
         array([-0.5,  0.5])
     """
     no_out("std", out)
-    ddof = degrees(ddof, correction)
+    ddof = degrees_of_freedom(ddof, correction)
     if not traced(a, where, mean):
         return np.std(a, axis, dtype, None, ddof, keepdims, where=where, **given("mean", mean))
-    return root(var(a, axis, dtype, None, ddof, keepdims, where=where, mean=mean))
+    return root_of_variance(var(a, axis, dtype, None, ddof, keepdims, where=where, mean=mean))
 
 
-def root(variance: Array) -> Array:
+def root_of_variance(variance: Array) -> Array:
     """The square root of a variance, with a finite slope at 0, where the gradient of the variance is zero.
 
     So the gradient is zero there. A `where` would do the same at twice the cost: its mask goes all the way back.
@@ -236,7 +237,7 @@ def average(
     """
     if not traced(a, weights):
         return np.average(a, axis, weights, returned, keepdims=keepdims)  # type: ignore[call-overload]  # they tell True from False
-    x = operand(a)
+    x = as_array(a)
     axes = reduced_axes(axis, x)
     if weights is None:
         y = mean(x, axes, keepdims=keepdims)
@@ -287,7 +288,7 @@ def median(
     no_out("median", out)
     if not traced(a):
         return np.median(a, axis, None, overwrite_input, keepdims)
-    x = operand(a)
+    x = as_array(a)
     axes = reduced_axes(axis, x)
     s = _sorted_in_front(x, axes)
     n = s.shape[0]
@@ -371,7 +372,7 @@ def quantile(
     no_out("quantile", out)
     if not traced(a, q, weights):
         return np.quantile(a, q, axis, None, overwrite_input, method, keepdims, **given("weights", weights))  # type: ignore[call-overload]  # NumPy checks `method`
-    x = operand(a)
+    x = as_array(a)
     _check_quantile(x, q, method, weights)
     axes = reduced_axes(axis, x)
     s = _sorted_in_front(x, axes)
@@ -457,6 +458,6 @@ def percentile(
     no_out("percentile", out)
     if not traced(a, q, weights):
         return np.percentile(a, q, axis, None, overwrite_input, method, keepdims, **given("weights", weights))  # type: ignore[call-overload]  # NumPy checks `method`
-    x = operand(a)
+    x = as_array(a)
     q = asarray(q, x.dtype if isinstance(q, int | float) and x.dtype.kind == "f" else None) / 100
     return quantile(x, q, axis, None, overwrite_input, method, keepdims, weights=weights)

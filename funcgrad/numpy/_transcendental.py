@@ -9,7 +9,8 @@ import numpy as np
 
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, is_inexact
-from funcgrad.numpy._ufunc import applies, in_loop, operand, operands, refuse
+from funcgrad.numpy._creation import operand
+from funcgrad.numpy._ufunc import applies, composed
 from funcgrad.ops import elementwise as ew
 from funcgrad.ops.pointwise import convert
 from funcgrad.ops.special import Sinc
@@ -139,18 +140,14 @@ def logaddexp(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | N
     """
 
 
-def logaddexp2(x1: Array, x2: Array, /, out: None = None) -> Array:
+@composed
+def logaddexp2(x1: Array, x2: Array, /, out: None = None, *, dtype: DTypeLike | None = None) -> Array:
     """`log2(2**x1 + 2**x2)` without overflow.
 
     Examples:
         >>> fnp.logaddexp2(3.0, 3.0)
         np.float64(4.0)
     """
-    refuse("logaddexp2", out)
-    x1, x2 = operands(x1, x2)
-    if not (isinstance(x1, Tracer) or isinstance(x2, Tracer)):
-        return np.logaddexp2(x1, x2)
-    x1, x2 = in_loop(np.logaddexp2, (x1, x2))
     return ew.logaddexp(x1 * _LN2, x2 * _LN2) / _LN2
 
 

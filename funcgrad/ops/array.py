@@ -6,12 +6,15 @@ imported; so this file knows the primitives that operators stand for, and nothin
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any, NoReturn, TypeVar, final
 
 import numpy as np
 
 from funcgrad.core.errors import (
+    ArgumentError,
     DTypeError,
     MutationError,
     TracedBoolError,
@@ -21,7 +24,7 @@ from funcgrad.core.errors import (
 )
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.trace import Tracer, concrete
-from funcgrad.core.types import Array, Shape, show, show_long
+from funcgrad.core.types import Array, DType, Shape, show, show_long
 from funcgrad.ops import elementwise as ew
 from funcgrad.ops.contract import matmul
 from funcgrad.ops.index import getitem
@@ -36,6 +39,8 @@ _implementations: dict[Callable[..., Any], Callable[..., Any]] = {
     getattr(np, name): primitive for name, primitive in table().items() if hasattr(np, name)
 }
 _ufunc_methods: dict[tuple[Callable[..., Any], str], Callable[..., Any]] = {}
+_scipy_ufuncs: dict[str, Callable[[np.ufunc], Callable[..., Any]]] = {}
+_namespaces: list[ModuleType] = []
 
 
 def implements(numpy_function: Callable[..., Any], method: str = "__call__") -> Callable[[F], F]:
@@ -49,6 +54,58 @@ def implements(numpy_function: Callable[..., Any], method: str = "__call__") -> 
         return implementation
 
     return register
+
+
+def implements_scipy(name: str, make: Callable[[np.ufunc], Callable[..., Any]]) -> None:
+    """Say what makes the implementation of `scipy.special.<name>`, given that ufunc. SciPy is not imported for it."""
+    _scipy_ufuncs[name] = make
+
+
+def offers_namespace(module: ModuleType) -> None:
+    """Say which module `x.__array_namespace__()` gives for a traced value `x`."""
+    _namespaces[:] = [module]
+
+
+def _implementation(ufunc: np.ufunc) -> Callable[..., Any] | None:
+    known = _implementations.get(ufunc)
+    if known is None and getattr(sys.modules.get("scipy.special"), ufunc.__name__, None) is ufunc:
+        make = _scipy_ufuncs.get(ufunc.__name__)
+        known = None if make is None else implements(ufunc)(make(ufunc))
+    return known
+
+
+def as_dtype(dtype: Any) -> DType:
+    """The dtype that `dtype` names.
+
+    Raises:
+        DTypeError: It names none.
+    """
+    try:
+        known: DType = np.dtype(dtype)
+    except TypeError as error:
+        raise DTypeError(f"dtype={dtype!r} is not a dtype", "dtype=numpy.float64, or 'float32', int") from error
+    return known
+
+
+def cast(x: Array, dtype: Any, casting: Any = "unsafe") -> Array:
+    """`x` as `dtype`, if NumPy's `casting` rule allows that.
+
+    Raises:
+        ArgumentError: There is no such rule, or it depends on values.
+        DTypeError: The rule forbids it.
+    """
+    if casting not in ("unsafe", "same_kind", "safe", "equiv", "no"):
+        raise ArgumentError(
+            f"casting={casting!r} is no rule for dtypes",
+            "casting='unsafe', or 'same_kind', 'safe', 'equiv', 'no'",
+        )
+    to = as_dtype(dtype)
+    if not np.can_cast(x.dtype, to, casting):
+        raise DTypeError(
+            f"cannot convert {show_long(x)} to {to} with casting={casting!r}",
+            f"x.astype({to.name!r}, casting='unsafe'), if the loss is intended",
+        )
+    return convert(x, to)
 
 
 def _operator(primitive: Primitive) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -88,7 +145,6 @@ class TracedArray(Tracer):
     __slots__ = ()
     __array_priority__ = 1000
 
-    # ── operators
     __add__, __radd__ = _operator(ew.add)
     __sub__, __rsub__ = _operator(ew.subtract)
     __mul__, __rmul__ = _operator(ew.multiply)
@@ -129,7 +185,6 @@ class TracedArray(Tracer):
     def __invert__(self) -> Array:
         return ew.bitwise_not(self)
 
-    # ── the array as a sequence
     def __getitem__(self, index: Any) -> Array:
         return getitem(self, index)
 
@@ -157,7 +212,6 @@ class TracedArray(Tracer):
     def __contains__(self, item: Array) -> bool:
         return bool(_implementations[np.any](self == item))
 
-    # ── one Python number from it
     def __bool__(self) -> bool:
         return bool(
             self._known(
@@ -235,7 +289,7 @@ class TracedArray(Tracer):
             "use a Python value as the key",
         )
 
-    # ── copies: a traced value can't change, and a copied trace would lose the derivative
+    # a traced value can't change, and a copied trace would lose the derivative
     def __copy__(self) -> TracedArray:
         return self
 
@@ -249,7 +303,6 @@ class TracedArray(Tracer):
         instead = f"; use a function of funcgrad.numpy instead of x.{name}" if hasattr(np.ndarray, name) else ""
         raise AttributeError(f"a traced value has no attribute {name!r}{instead}")
 
-    # ── how it prints
     def describe(self) -> str:
         """How error messages call it: `x: float64[3]`."""
         return show_long(self)
@@ -262,7 +315,6 @@ class TracedArray(Tracer):
         value = concrete(self)
         return show(self) if value is None else format(value, spec)
 
-    # ── NumPy's protocols
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method == "__call__" and not kwargs and ufunc in _implementations:
             return _implementations[ufunc](*inputs)
@@ -271,7 +323,7 @@ class TracedArray(Tracer):
                 f"numpy.{ufunc.__name__} would write a traced value into a NumPy array in place",
                 "write out = f(x) instead of f(x, out=out), and a = a + x instead of a += x",
             )
-        implementation = _implementations.get(ufunc) if method == "__call__" else _ufunc_methods.get((ufunc, method))
+        implementation = _implementation(ufunc) if method == "__call__" else _ufunc_methods.get((ufunc, method))
         if implementation is None:
             name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
             _refuse(f"numpy.{name}" if getattr(np, ufunc.__name__, None) is ufunc else name, self)
@@ -283,10 +335,10 @@ class TracedArray(Tracer):
             _refuse(f"{getattr(func, '__module__', None) or 'numpy'}.{func.__name__}", self)
         return implementation(*args, **kwargs)
 
-    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
-        return _implementations[np.ndarray.__array_namespace__]()
+    def __array_namespace__(self, *, api_version: Any = None) -> Any:
+        np.empty(0).__array_namespace__(api_version=api_version)  # NumPy knows which versions there are
+        return _namespaces[0]
 
-    # ── ndarray's attributes and methods
     @property
     def size(self) -> int:
         """The number of elements."""
@@ -327,9 +379,11 @@ class TracedArray(Tracer):
         """`x.at[index].set(value)`: a copy of `x` with elements changed; see `funcgrad.at`."""
         return At(self)
 
-    def astype(self, dtype: Any, *args: Any, **kwargs: Any) -> Array:
-        """The array with another dtype."""
-        return convert(self, np.dtype(dtype))
+    def astype(
+        self, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True
+    ) -> Array:
+        """The array with another dtype. A traced value has no memory layout, and no need of copies."""
+        return cast(self, dtype, casting)
 
     def reshape(self, *shape: int | Shape, **kwargs: Any) -> Array:
         """The same elements in another shape: `x.reshape(2, 3)` or `x.reshape((2, 3))`."""

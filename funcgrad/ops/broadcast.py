@@ -13,6 +13,7 @@ from funcgrad.core.errors import ShapeError
 from funcgrad.core.kinds import IndexMap, Reduction
 from funcgrad.core.primitive import Cotangent, Masked, Wanted, masked_linear
 from funcgrad.core.types import Array, ArrayType, Shape, Typed
+from funcgrad.ops.shape import behind_batch, reshape
 
 # Up to this many elements a filled array costs less than the view that numpy.broadcast_to makes.
 _FILL_BELOW = 4096
@@ -66,9 +67,6 @@ class Sum(Reduction):
     def impl(self, x: Array) -> Array:
         return np.add.reduce(x, self.axes)
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (False, False)
-
     def unread(self, wanted: Wanted) -> Sequence[int]:
         return (0, 1)
 
@@ -84,44 +82,25 @@ class Sum(Reduction):
         return masked_linear(self, wanted, g, y, xs)
 
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
-        return Sum(tuple(axis + 1 for axis in self.axes))(x)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Reshape(IndexMap):
-    """The same elements, in row-major order, in another shape."""
-
-    name: ClassVar[str] = "reshape"
-    shape: Shape
-
-    def out_type(self, x: Typed) -> ArrayType:
-        before, after = math.prod(x.shape), math.prod(self.shape)
-        if before != after:
-            raise ShapeError(
-                f"an array of shape {x.shape} ({before} elements) cannot be reshaped to {self.shape} ({after})",
-                "the number of elements must stay the same; one length may be -1 and follows from the others",
-            )
-        return ArrayType(self.shape, x.dtype)
-
-    def impl(self, x: Array) -> Array:
-        return np.asarray(x).reshape(self.shape)
-
-    def vjp(self, wanted: Wanted, g: Array, y: None, x: None) -> tuple[Array | None]:
-        return (Reshape(wanted[0].shape)(g) if wanted[0] else None,)
-
-    def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
-        return Reshape((x.shape[0], *self.shape))(x)
-
-
-def reshape(x: Array, shape: Shape) -> Array:
-    """`x` in another shape; `x` itself where it has that shape already."""
-    return x if x.shape == shape else Reshape(shape)(x)
+        return Sum(behind_batch(self.axes))(x)
 
 
 def broadcast_to(x: Array, shape: Shape) -> Array:
     """`x` broadcast to `shape`; `x` itself where it has that shape already."""
     return x if x.shape == shape else BroadcastTo(shape)(x)
+
+
+def stacked(batched: Sequence[bool], xs: Sequence[Array], n: int | None = None) -> tuple[Array, ...]:
+    """`xs` with the batch axis in front, of length `n`: the unbatched ones are broadcast along it."""
+    if n is None:
+        n = batch_length(batched, xs)
+    return tuple(x if b else broadcast_to(x, (n, *x.shape)) for x, b in zip(xs, batched, strict=True))
+
+
+def batch_length(batched: Sequence[bool], xs: Sequence[Array]) -> int:
+    """The length of the batch axis."""
+    n: int = next(x.shape[0] for x, b in zip(xs, batched, strict=True) if b)
+    return n
 
 
 def unbroadcast(g: Array, shape: Shape) -> Array:

@@ -10,7 +10,7 @@ over, and the derivative of any order is a contraction.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from string import ascii_letters
@@ -22,9 +22,9 @@ from funcgrad.core.errors import ShapeError
 from funcgrad.core.kinds import Contraction
 from funcgrad.core.primitive import Wanted
 from funcgrad.core.types import Array, ArrayType, Shape, Typed, broadcast_shapes, promote
-from funcgrad.ops.broadcast import reshape
 from funcgrad.ops.elementwise import multiply
 from funcgrad.ops.pointwise import fit
+from funcgrad.ops.shape import reshape
 
 Kernel = Callable[[Array, Array], Array]
 
@@ -60,11 +60,7 @@ class Contract(Contraction):
                     _refuse_lengths(self.spec, x1.shape, x2.shape, letter)
         return ArrayType(tuple(sizes[letter] for letter in out), promote(x1, x2))
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        want1, want2 = wanted
-        return (want2, want1, False)
-
-    def unread(self, wanted: Wanted) -> tuple[int, ...]:
+    def unread(self, wanted: Wanted) -> Sequence[int]:
         w1, w2 = wanted
         return (0, 2) if w1 is None else (0, 1) if w2 is None else (0,)
 
@@ -281,6 +277,8 @@ _VECTOR_PRODUCTS = {(1, 1): contraction("i,i->"), (2, 1): contraction("ij,j->i")
 
 def matmul(x1: Array, x2: Array) -> Array:
     """The operator `x1 @ x2`: the matrix product of the last two axes, the others broadcast."""
+    if x1.__class__ in (list, tuple) or x2.__class__ in (list, tuple):
+        return matmul(*(np.asarray(x) if x.__class__ in (list, tuple) else x for x in (x1, x2)))
     ndim1, ndim2 = getattr(x1, "ndim", 0), getattr(x2, "ndim", 0)
     if ndim1 == 2 == ndim2:
         return _MATMUL(x1, x2)

@@ -7,6 +7,7 @@ right where `x` is zero, at every order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -16,8 +17,9 @@ from funcgrad.core.errors import ShapeError
 from funcgrad.core.kinds import Library
 from funcgrad.core.primitive import Cotangent, Masked, Wanted, masked_linear
 from funcgrad.core.types import Array, ArrayType, Typed
-from funcgrad.ops.broadcast import broadcast_to
-from funcgrad.ops.pointwise import select
+from funcgrad.ops.broadcast import stacked
+from funcgrad.ops.pointwise import only_where
+from funcgrad.ops.shape import check_axis
 
 
 def _slice(axis: int, *bounds: int | None) -> tuple[slice, ...]:
@@ -27,14 +29,6 @@ def _slice(axis: int, *bounds: int | None) -> tuple[slice, ...]:
 
 def _turn(x: Array, axis: int, reverse: bool) -> Array:
     return x[_slice(axis, None, None, -1)] if reverse else x
-
-
-def _check_axis(name: str, axis: int, x: Typed) -> None:
-    if not 0 <= axis < len(x.shape):
-        raise ShapeError(
-            f"{name} along axis {axis} of an array of shape {x.shape}, which has {len(x.shape)} axes",
-            "x.ravel() makes one axis of all elements",
-        )
 
 
 @final
@@ -47,15 +41,15 @@ class CumSum(Library):
     reverse: bool = False
 
     def out_type(self, x: Typed) -> ArrayType:
-        _check_axis(self.name, self.axis, x)
+        check_axis(self.name, self.axis, x)
         return ArrayType(x.shape, np.add.reduce(np.empty(0, x.dtype)).dtype)
 
     def impl(self, x: Array) -> Array:
         y = np.add.accumulate(_turn(x, self.axis, self.reverse), self.axis)
         return _turn(y, self.axis, self.reverse)
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (False, False)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0, 1)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None) -> tuple[Array | None]:
         return (CumSum(self.axis, not self.reverse)(g) if wanted[0] else None,)
@@ -81,7 +75,7 @@ class CumProd(Library):
     exclusive: bool = False
 
     def out_type(self, x: Typed) -> ArrayType:
-        _check_axis(self.name, self.axis, x)
+        check_axis(self.name, self.axis, x)
         return ArrayType(x.shape, np.multiply.reduce(np.empty(0, x.dtype)).dtype)
 
     def impl(self, x: Array) -> Array:
@@ -94,8 +88,8 @@ class CumProd(Library):
             y = np.multiply.accumulate(x, self.axis)
         return _turn(y, self.axis, self.reverse)
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (True, self.exclusive)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return () if self.exclusive else (0,)
 
     def vjp(self, wanted: Wanted, g: Array, y: Array | None, x: Array) -> tuple[Array | None]:
         if wanted[0] is None:
@@ -111,7 +105,7 @@ class CumProd(Library):
             return (None,)
         # `exclusive` depends on less than this says: too few structural zeros are safe, too many are not
         mask = CumSum(self.axis, not self.reverse)(g.mask) != 0
-        return (Masked(select(mask, ct, np.zeros((), ct.dtype)), mask),)
+        return (only_where(ct, mask),)
 
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
         return CumProd(self.axis + 1, self.reverse, self.exclusive)(x)
@@ -127,7 +121,7 @@ class Recurrence(Library):
     reverse: bool = False
 
     def out_type(self, a: Typed, b: Typed) -> ArrayType:
-        _check_axis(self.name, self.axis, a)
+        check_axis(self.name, self.axis, a)
         if a.shape != b.shape:
             raise ShapeError(f"recurrence: the factors have shape {a.shape} and the terms {b.shape}", "make them equal")
         return ArrayType(b.shape, np.result_type(a.dtype, b.dtype))
@@ -142,14 +136,12 @@ class Recurrence(Library):
             run[i] = a[i - 1] * run[i - 1] + b[i - 1]
         return e
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (True, False, wanted[0])
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (2,) if wanted[0] else (0, 2)
 
     def vjp(self, wanted: Wanted, g: Array, y: Array | None, a: Array, b: None) -> tuple[Array | None, ...]:
         back = Recurrence(self.axis, not self.reverse)(a, g)
         return (back * y if wanted[0] else None, back if wanted[1] else None)
 
     def batch(self, batched: tuple[bool, ...], *xs: Array) -> Array:
-        n = next(x.shape[0] for x, b in zip(xs, batched, strict=True) if b)
-        stacked = (x if b else broadcast_to(x, (n, *x.shape)) for x, b in zip(xs, batched, strict=True))
-        return Recurrence(self.axis + 1, self.reverse)(*stacked)
+        return Recurrence(self.axis + 1, self.reverse)(*stacked(batched, xs))

@@ -11,6 +11,7 @@ and since it is linear and symmetric in the directions, the pullback to dᵢ is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -19,10 +20,10 @@ import numpy as np
 from funcgrad.core.kinds import Library
 from funcgrad.core.primitive import Cotangent, Wanted
 from funcgrad.core.types import Array, ArrayType, Typed, broadcast_shapes
-from funcgrad.ops.broadcast import reshape
 from funcgrad.ops.elementwise import imag
 from funcgrad.ops.linalg import align_stacks, check_square, library_dtype, matrix_transpose
 from funcgrad.ops.pointwise import fit
+from funcgrad.ops.shape import reshape
 
 
 @final
@@ -39,8 +40,8 @@ class Det(Library):
     def impl(self, x: Array) -> Array:
         return np.linalg.det(x)
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (True, False)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0,)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: Array) -> tuple[Cotangent | None]:
         (w,) = wanted
@@ -73,8 +74,8 @@ class Cofactors(Library):
         y = _gradient(np.where(finite, x, 0).astype(kind.dtype), [d.astype(kind.dtype) for d in directions])
         return np.where(finite, y, kind.dtype.type(np.nan))
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (*(True for _ in wanted), False)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0,)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: Array, *directions: Array) -> tuple[Cotangent | None, ...]:
         ct_x = None if wanted[0] is None else fit(self(x, *directions, g), wanted[0])
@@ -168,6 +169,10 @@ class Slogdet(Library):
         sign, logdet = np.linalg.slogdet(x)
         return sign, logdet
 
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        (w,) = wanted
+        return () if w is not None and w.dtype.kind == "c" else (0,)
+
     def vjp(self, wanted: Wanted, g: Any, y: Any, x: Array) -> tuple[Cotangent | None]:
         """The derivative of log det = log|det| + i·arg det is x⁻ᵀ; the sign is exp(i·arg det)."""
         (w,) = wanted
@@ -209,8 +214,8 @@ class InverseTransposed(Library):
             y[singular] = cofactors(x[singular]) / np.zeros((), y.dtype)
         return y
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (False, True)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (1,)
 
     def vjp(self, wanted: Wanted, g: Array, y: Array, x: None) -> tuple[Cotangent | None]:
         return (None if wanted[0] is None else fit(-(y @ matrix_transpose(g) @ y), wanted[0]),)

@@ -17,11 +17,11 @@ import numpy as np
 
 from funcgrad.core.errors import ArgumentError, ShapeError
 from funcgrad.core.types import Array, Shape
-from funcgrad.ops.broadcast import Sum, reshape
+from funcgrad.ops.broadcast import Sum
 from funcgrad.ops.contract import Contract, contraction
-from funcgrad.ops.index import getitem
+from funcgrad.ops.index import diagonal
 from funcgrad.ops.pointwise import convert
-from funcgrad.ops.shape import transpose
+from funcgrad.ops.shape import reshape, transpose
 
 
 def einsum(spec: str, operands: list[Array]) -> Array:
@@ -38,20 +38,6 @@ def einsum(spec: str, operands: list[Array]) -> Array:
         x2, x1 = terms.pop(j), terms.pop(i)
         terms.append(primitive(x1, x2))
     return transpose(terms[0], plan.order)
-
-
-def diagonal(x: Array, offset: int, axis1: int, axis2: int) -> Array:
-    """The elements (i, i + offset) of the matrices that `axis1` and `axis2` span, along a new last axis.
-
-    In row-major order they lie at equal distances, so they are one slice.
-    """
-    rest = [axis for axis in range(len(x.shape)) if axis not in (axis1, axis2)]
-    x = transpose(x, (*rest, axis1, axis2))
-    m, n = x.shape[-2:]
-    length = max(0, min(m + min(offset, 0), n - max(offset, 0)))
-    start = (offset if offset >= 0 else -offset * n) if length else 0
-    flat = reshape(x, (*x.shape[:-2], m * n))
-    return getitem(flat, (Ellipsis, slice(start, start + length * (n + 1), n + 1)))
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,8 @@ def _power_base(g: Array, x1: Array, x2: Array) -> Array:
         if x2 == 2:
             return g * (2 * x1)
         return g * (x2 * power(x1, x2 - 1)) if x2 else g * 0
-    return g * (x2 * power(select((x1 == 0) & (x2 == 0), 1, x1), x2 - 1))
+    # minus a float: an unsigned integer has nothing below 0
+    return g * (x2 * power(select((x1 == 0) & (x2 == 0), 1, x1), x2 - 1.0))
 
 
 def _power_exponent(g: Array, y: Array, x1: Array, x2: Array) -> Array:
@@ -113,19 +114,21 @@ def _scipy(name: str) -> Callable[..., Any]:
     """A ufunc of scipy.special, which is imported when it is first called."""
     loaded: list[Callable[..., Any]] = []
 
-    def call(x: Array) -> Array:
+    def call(*xs: Array) -> Array:
         if not loaded:
             import scipy.special  # heavy: imported when first needed
 
             loaded.append(getattr(scipy.special, name))
-        y = loaded[0](x)
+        y = loaded[0](*xs)
         # SciPy has no loop for half precision and answers in another
-        return y.astype(np.float16) if getattr(x, "dtype", None) == np.float16 else y
+        half = any(getattr(x, "dtype", None) == np.float16 for x in xs) and np.result_type(*xs) == np.float16
+        return y.astype(np.float16) if half else y
 
     return call
 
 
 _float_dtype = of_ufunc(np.sqrt)
+_float_dtype_of_two = of_ufunc(np.true_divide)
 _LN2 = math.log(2)
 _LN10 = math.log(10)
 
@@ -162,6 +165,14 @@ log2 = Unary("log2", np.log2, lambda g, x: g / (x * _LN2))
 log10 = Unary("log10", np.log10, lambda g, x: g / (x * _LN10))
 log1p = Unary("log1p", np.log1p, lambda g, x: g / (1 + x))
 logaddexp = Binary("logaddexp", np.logaddexp, lambda g, x1, x2: g * _part(x1, x2), lambda g, x1, x2: g * _part(x2, x1))
+xlogy = Binary(
+    "xlogy",
+    _scipy("xlogy"),
+    lambda g, x2: g * log(x2),
+    lambda g, x1, x2: g * (x1 / select(x1 == 0, 1, x2)),
+    dtype=_float_dtype_of_two,
+)
+logit = Unary("logit", _scipy("logit"), lambda g, x: g / (x * (1 - x)), dtype=_float_dtype)
 sigmoid = Unary("sigmoid", _scipy("expit"), lambda g, y: g * (y * (1 - y)), dtype=_float_dtype)
 softplus = Unary("softplus", lambda x: np.logaddexp(x, 0), lambda g, x: g * sigmoid(x), dtype=_float_dtype)
 erf = Unary("erf", _scipy("erf"), lambda g, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)), dtype=_float_dtype)

@@ -49,11 +49,16 @@ def stop_gradient(x: Any) -> Any:
         x: An array, or any pytree of arrays.
 
     Returns:
-        The same values.
+        The same values. A plain array is returned as it is. Of a traced array whose values are known, the result is a
+        plain array that cannot be written into, since the backward pass may read the same memory.
 
     Examples:
         >>> import funcgrad as fg
         >>> float(fg.grad(lambda x: x * fg.stop_gradient(x))(3.0))
         3.0
     """
-    return _stop(x) if isinstance(x, Tracer | np.ndarray) else pytree.map(_stop, x)
+    return _constant(x) if isinstance(x, Tracer | np.ndarray) else pytree.map(_constant, x)
+
+
+def _constant(x: Array) -> Array:
+    return _stop(x) if isinstance(x, Tracer) else x

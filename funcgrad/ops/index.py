@@ -1,4 +1,4 @@
-"""Indexing: reading with `x[index]`, its adjoint the scatter-add, and `x.at[index]` updates.
+"""Indexing: reading with `x[index]`, and its adjoint, the scatter-add.
 
 An index is a tuple of entries. Ints, slices and None are part of the primitive; where the entry is `ARRAY`, the next
 operand holds the positions. A boolean mask becomes the positions of its True elements. The cotangent of `x[index]`
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import itertools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +19,12 @@ from typing import Any, ClassVar, NoReturn, TypeAlias, final
 import numpy as np
 
 from funcgrad.core.errors import OutOfBoundsError, ShapeError, TracedShapeError
-from funcgrad.core.kinds import IndexMap
-from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Primitive, Structured, Wanted
+from funcgrad.core.kinds import IndexMap, Scatter
+from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Primitive, Structured, Wanted, masked_linear
 from funcgrad.core.trace import Tracer, concrete
 from funcgrad.core.types import Array, ArrayType, DType, Shape, Typed, broadcast_shapes
-from funcgrad.ops.broadcast import broadcast_to, reshape
-from funcgrad.ops.shape import transpose
+from funcgrad.ops.broadcast import batch_length, stacked
+from funcgrad.ops.shape import inverse, reshape, transpose
 
 
 class Entry(enum.Enum):
@@ -45,7 +46,7 @@ def _show(entries: Entries) -> str:
         if isinstance(entry, slice):
             parts = ["" if part is None else str(part) for part in (entry.start, entry.stop, entry.step)]
             return ":".join(parts if parts[2] else parts[:2])
-        return "array" if entry is ARRAY else str(entry)
+        return "array" if entry is ARRAY else "..." if entry is Ellipsis else str(entry)
 
     return ", ".join(map(show, entries))
 
@@ -61,8 +62,8 @@ def fill(entries: Entries, arrays: tuple[Array, ...]) -> Entries:
 def advanced_place(entries: Entries) -> tuple[int, bool]:
     """How many axes come before those of the index arrays, and whether the arrays stand side by side.
 
-    Arrays that are separated by a slice put their axes in front (NumPy, "Combining advanced and basic indexing").
-    An int beside an array counts as an array.
+    Arrays that are separated by a slice, or by an ellipsis that stands for no axis, put their axes in front (NumPy,
+    "Combining advanced and basic indexing"). An int beside an array counts as an array.
     """
     places = [i for i, entry in enumerate(entries) if entry is ARRAY or isinstance(entry, int)]
     adjacent = places[-1] - places[0] == len(places) - 1
@@ -84,6 +85,7 @@ def result_shape(shape: Shape, entries: Entries, array_shapes: list[Shape]) -> S
     for entry in entries:
         if entry is None:
             out.append(1)
+        if entry is None or entry is Ellipsis:
             continue
         if isinstance(entry, slice):
             out.append(len(range(*entry.indices(shape[axis]))))
@@ -94,20 +96,18 @@ def result_shape(shape: Shape, entries: Entries, array_shapes: list[Shape]) -> S
     return tuple(out)
 
 
-class Indexed(IndexMap):
+class Indexed(Primitive):
     """What reading and writing at an index share: equality by content, and how it prints."""
 
     __slots__ = ()
     entries: Entries
-
-    unread = Primitive.unread
 
     def __hash__(self) -> int:
         return hash((type(self), tuple(map(_key, self.entries))))
 
     def explain(self, error: Exception, args: Any) -> NoReturn:
         try:
-            IndexMap.explain(self, error, args)
+            Primitive.explain(self, error, args)
         except IndexError as plain:
             if isinstance(plain, OutOfBoundsError):
                 raise
@@ -119,7 +119,7 @@ class Indexed(IndexMap):
 
 @final
 @dataclass(frozen=True, slots=True)
-class GetItem(Indexed):
+class GetItem(Indexed, IndexMap):
     """`x[index]`, for any index that NumPy takes.
 
     Args:
@@ -141,9 +141,6 @@ class GetItem(Indexed):
     def impl(self, x: Array, *arrays: Array) -> Array:
         return x[fill(self.entries, arrays)]
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (False, *(True,) * (len(wanted) - 1), False)
-
     def unread(self, wanted: Wanted) -> Sequence[int]:
         return (0, 1)
 
@@ -162,10 +159,10 @@ class GetItem(Indexed):
         return (Masked(value, mask), *(None,) * (len(xs) - 1))
 
     def batch(self, batched: tuple[bool, ...], x: Array, *arrays: Array) -> Array:
-        n = next(a.shape[0] for a, b in zip((x, *arrays), batched, strict=True) if b)
+        n = batch_length(batched, (x, *arrays))
         if not any(batched[1:]) and (not arrays or advanced_place(self.entries)[1]):
             return GetItem((slice(None), *self.entries), self.selects)(x, *arrays)
-        x = x if batched[0] else broadcast_to(x, (n, *x.shape))
+        (x,) = stacked(batched[:1], (x,), n)
         entries, arrays, order = batch_positions(n, self.entries, arrays, batched[1:], x.shape[1:])
         return transpose(GetItem(entries, self.selects)(x, *arrays), order)
 
@@ -196,7 +193,7 @@ def batch_positions(
 
 @final
 @dataclass(frozen=True, slots=True)
-class IndexAdd(Indexed):
+class IndexAdd(Indexed, Scatter):
     """Zeros of a shape, with arrays added at indices: the adjoint of any number of `getitem`s of one array.
 
     The operands are, for each index, its position arrays and then the values. Equal positions add up.
@@ -241,11 +238,8 @@ class IndexAdd(Indexed):
                 y[entries] += g
         return y
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        kept: list[bool] = []
-        for count in self.counts:
-            kept += [True] * count + [False]
-        return (*kept, False)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0, *itertools.accumulate(count + 1 for count in self.counts))
 
     def vjp(self, wanted: Wanted, g: Array, y: None, *operands: Array) -> tuple[Array | None, ...]:
         out: list[Array | None] = []
@@ -254,17 +248,20 @@ class IndexAdd(Indexed):
             out.append(None if w is None else GetItem(entries)(g, *arrays))
         return tuple(out)
 
+    def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:
+        return masked_linear(self, wanted, g, y, xs)
+
     def batch(self, batched: tuple[bool, ...], *operands: Array) -> Array:
-        n = next(x.shape[0] for x, b in zip(operands, batched, strict=True) if b)
+        n = batch_length(batched, operands)
         indices: list[Entries] = []
         flat: list[Array] = []
         for (entries, arrays, g), (_, array_flags, g_flag) in zip(
             self.split(operands), self.split(batched), strict=True
         ):
-            g = g if g_flag else broadcast_to(g, (n, *g.shape))
+            (g,) = stacked((g_flag,), (g,), n)
             if arrays:
                 entries, arrays, order = batch_positions(n, entries, arrays, array_flags, self.shape)
-                g = transpose(g, tuple(sorted(range(len(order)), key=order.__getitem__)))
+                g = transpose(g, inverse(order))
             else:
                 entries = (slice(None), *entries)
             indices.append(entries)
@@ -320,7 +317,7 @@ class Scattered(LazyCotangent):
 
 
 def _check_entries(entries: Entries, shape: Shape) -> None:
-    axes = [entry for entry in entries if entry is not None]
+    axes = [entry for entry in entries if entry is not None and entry is not Ellipsis]
     if len(axes) > len(shape):
         raise OutOfBoundsError(
             f"x[{_show(entries)}] has {len(axes)} indices, but x has shape {shape}: {len(shape)} axes",
@@ -348,7 +345,7 @@ def parse(shape: Shape, index: Any) -> tuple[Entries, tuple[Array, ...], bool]:
     selects = False
     for item in items:
         if item is Ellipsis:
-            entries += [slice(None)] * (len(shape) - used)
+            entries += [slice(None)] * (len(shape) - used) or [Ellipsis] * bool(arrays)
         elif _is_mask(item):
             _check_mask(item, shape, sum(entry is not None for entry in entries))
             positions = np.nonzero(item)
@@ -360,7 +357,7 @@ def parse(shape: Shape, index: Any) -> tuple[Entries, tuple[Array, ...], bool]:
             arrays.append(item)
         else:
             entries.append(item)
-    while entries and entries[-1] == slice(None):
+    while entries and (entries[-1] is Ellipsis or entries[-1] == slice(None)):
         entries.pop()
     return tuple(entries), tuple(arrays), selects and all(item is Ellipsis or _is_mask(item) for item in items)
 
@@ -435,7 +432,24 @@ def getitem(x: Array, index: Any) -> Array:
             key = (index.start, index.stop, index.step)
             if all(part is None or part.__class__ is int for part in key):
                 return _cached_getitem(*key)(x)
+    if index.__class__ is bool or (_is_mask(index) and not index.shape):
+        # a single bool adds an axis, of length 1 or 0
+        return getitem(reshape(x, (1, *x.shape)), np.asarray([bool(index)]))
     entries, arrays, selects = parse(x.shape, index)
     if not arrays and not entries:
         return x
     return GetItem(entries, selects)(x, *arrays)
+
+
+def diagonal(x: Array, offset: int, axis1: int, axis2: int) -> Array:
+    """The elements (i, i + offset) of the matrices that `axis1` and `axis2` span, along a new last axis.
+
+    In row-major order they lie at equal distances, so they are one slice.
+    """
+    rest = [axis for axis in range(len(x.shape)) if axis not in (axis1, axis2)]
+    x = transpose(x, (*rest, axis1, axis2))
+    m, n = x.shape[-2:]
+    length = max(0, min(m + min(offset, 0), n - max(offset, 0)))
+    start = (offset if offset >= 0 else -offset * n) if length else 0
+    flat = reshape(x, (*x.shape[:-2], m * n))
+    return getitem(flat, (Ellipsis, slice(start, start + length * (n + 1), n + 1)))

@@ -13,7 +13,7 @@ from funcgrad.core.errors import ShapeError
 from funcgrad.core.kinds import IndexMap
 from funcgrad.core.primitive import Wanted
 from funcgrad.core.types import Array, ArrayType, Typed, promote
-from funcgrad.ops.broadcast import broadcast_to
+from funcgrad.ops.broadcast import stacked
 from funcgrad.ops.index import getitem
 from funcgrad.ops.pointwise import fit
 
@@ -83,9 +83,7 @@ class Concatenate(IndexMap):
         )
 
     def batch(self, batched: tuple[bool, ...], *xs: Array) -> Array:
-        n = next(x.shape[0] for x, b in zip(xs, batched, strict=True) if b)
-        stacked = (x if b else broadcast_to(x, (n, *x.shape)) for x, b in zip(xs, batched, strict=True))
-        return Concatenate(self.axis + 1, self.lengths)(*stacked)
+        return Concatenate(self.axis + 1, self.lengths)(*stacked(batched, xs))
 
 
 def concatenate(xs: Sequence[Array], axis: int) -> Array:

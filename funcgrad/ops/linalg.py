@@ -8,6 +8,7 @@ is the convention of this library: the pullback of a holomorphic function multip
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, final
 
@@ -17,10 +18,9 @@ from funcgrad.core.errors import DTypeError, NotDifferentiableError, ShapeError,
 from funcgrad.core.kinds import Library
 from funcgrad.core.primitive import Cotangent, Wanted
 from funcgrad.core.types import Array, ArrayType, DType, Typed, broadcast_shapes, show_long
-from funcgrad.ops.broadcast import reshape
 from funcgrad.ops.elementwise import conjugate, is_complex
 from funcgrad.ops.pointwise import fit, select
-from funcgrad.ops.shape import transpose
+from funcgrad.ops.shape import reshape, transpose
 
 
 def matrix_transpose(x: Array) -> Array:
@@ -127,8 +127,8 @@ class Inverse(Library):
             self.out_type(x)
             _refuse_singular("inv", x)
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (False, True)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (1,)
 
     def vjp(self, wanted: Wanted, g: Array, y: Array, x: None) -> tuple[Cotangent | None]:
         yt = matrix_transpose(y)
@@ -158,8 +158,8 @@ class Solve(Library):
             self.out_type(x1, x2)
             _refuse_singular("solve", x1)
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (True, False, wanted[0])
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (2,) if wanted[0] else (0, 2)
 
     def vjp(self, wanted: Wanted, g: Array, y: Array, x1: Array, x2: None) -> tuple[Cotangent | None, ...]:
         w1, w2 = wanted
@@ -241,8 +241,8 @@ class SolveTriangular(Library):
         # turned by half a turn it is upper triangular, for which the elimination has nothing to do
         return np.linalg.solve(a[..., ::-1, ::-1], x2[..., ::-1, :])[..., ::-1, :]
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (True, False, wanted[0])
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (2,) if wanted[0] else (0, 2)
 
     def vjp(self, wanted: Wanted, g: Array, y: Array, x1: Array, x2: None) -> tuple[Cotangent | None, ...]:
         w1, w2 = wanted
@@ -305,8 +305,8 @@ class Cholesky(Library):
             self.out_type(x)
             _refuse_indefinite(x)
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (False, True)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (1,)
 
     def vjp(self, wanted: Wanted, g: Array, y: Array, x: None) -> tuple[Cotangent | None]:
         (w,) = wanted
@@ -376,7 +376,10 @@ class Qr(Library):
         q, r = np.linalg.qr(x, "complete")
         return q[..., :n], r[..., :n, :], q[..., n:]
 
-    def vjp(self, wanted: Wanted, g: Any, y: Any, x: Array) -> tuple[Cotangent | None]:
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (1,)
+
+    def vjp(self, wanted: Wanted, g: Any, y: Any, x: None) -> tuple[Cotangent | None]:
         """Qᴴ dA R⁻¹ is Qᴴ dQ, which is skew-Hermitian, plus dR R⁻¹, which is triangular with a real diagonal."""
         (w,) = wanted
         g_q, g_r, *g_rest = g

@@ -6,25 +6,19 @@ equal elements the stable order decides which of them gets which part of the cot
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import numpy as np
 
 from funcgrad.core.errors import ShapeError
-from funcgrad.core.kinds import Library
-from funcgrad.core.primitive import Cotangent, Masked, Wanted, masked_linear
+from funcgrad.core.kinds import IndexMap, Library
+from funcgrad.core.primitive import Cotangent, Masked, Wanted
 from funcgrad.core.types import Array, ArrayType, Shape, Typed
-from funcgrad.ops.broadcast import Sum, broadcast_to, reshape
+from funcgrad.ops.broadcast import Sum, stacked
 from funcgrad.ops.pointwise import convert
-
-
-def _check_axis(name: str, axis: int, x: Typed) -> None:
-    if not 0 <= axis < len(x.shape):
-        raise ShapeError(
-            f"{name} along axis {axis} of an array of shape {x.shape}, which has {len(x.shape)} axes",
-            "x.ravel() makes one axis of all elements",
-        )
+from funcgrad.ops.shape import check_axis, reshape
 
 
 @final
@@ -36,14 +30,14 @@ class Sort(Library):
     axis: int
 
     def out_type(self, x: Typed) -> ArrayType:
-        _check_axis(self.name, self.axis, x)
+        check_axis(self.name, self.axis, x)
         return ArrayType(x.shape, x.dtype)
 
     def impl(self, x: Array) -> Array:
         return np.sort(x, self.axis)
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (True, False)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0,)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: Array) -> tuple[Array | None]:
         if wanted[0] is None:
@@ -72,7 +66,7 @@ class Argsort(Library):
     kind: str = "quicksort"
 
     def out_type(self, x: Typed) -> ArrayType:
-        _check_axis(self.name, self.axis, x)
+        check_axis(self.name, self.axis, x)
         return ArrayType(x.shape, np.dtype(np.intp))
 
     def impl(self, x: Array) -> Array:
@@ -87,7 +81,7 @@ class Argsort(Library):
 
 @final
 @dataclass(frozen=True, slots=True)
-class Permute(Library):
+class Permute(IndexMap):
     """y[i] = x[order[i]] along `axis`, or y[order[i]] = x[i] if `inverse`; each line of `order` is a permutation."""
 
     name: ClassVar[str] = "permute"
@@ -95,7 +89,7 @@ class Permute(Library):
     inverse: bool = False
 
     def out_type(self, x: Typed, order: Typed) -> ArrayType:
-        _check_axis(self.name, self.axis, x)
+        check_axis(self.name, self.axis, x)
         if x.shape != order.shape:
             raise ShapeError(
                 f"permute: an array of shape {x.shape} with an order of shape {order.shape}", "make the shapes equal"
@@ -113,19 +107,14 @@ class Permute(Library):
         y[tuple(index)] = x
         return y
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (False, True, False)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0, 1)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None, order: Array) -> tuple[Array | None, None]:
         return (Permute(self.axis, not self.inverse)(g, order) if wanted[0] else None, None)
 
-    def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:
-        return masked_linear(self, (wanted[0], None), g, y, xs)
-
     def batch(self, batched: tuple[bool, ...], *xs: Array) -> Array:
-        n = next(x.shape[0] for x, b in zip(xs, batched, strict=True) if b)
-        stacked = (x if b else broadcast_to(x, (n, *x.shape)) for x, b in zip(xs, batched, strict=True))
-        return Permute(self.axis + 1, self.inverse)(*stacked)
+        return Permute(self.axis + 1, self.inverse)(*stacked(batched, xs))
 
 
 @final
@@ -155,7 +144,7 @@ class SearchSorted(Library):
         if not batched[0]:
             return self(a, v)
         n, length = a.shape
-        v = v if batched[1] else broadcast_to(v, (n, *v.shape))
+        (v,) = stacked(batched[1:], (v,), n)
         a = reshape(a, (n, *(1,) * (len(v.shape) - 1), length))
         v = reshape(v, (*v.shape, 1))
         # NaN sorts behind every number

@@ -1,14 +1,14 @@
 """How a line of the elementwise table becomes a primitive: broadcasting, promotion, batching and masks, written once.
 
 `Unary` and `Binary` are the two shapes of a line; `Convert` and `Select` are the elementwise operations that are not a
-function of numbers alone.
+function of numbers alone. A rule of the table says what it reads by the names of its parameters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, TypeAlias, final
 
 import numpy as np
 
@@ -26,9 +26,28 @@ from funcgrad.core.types import (
     promote,
     show_long,
 )
-from funcgrad.ops.broadcast import broadcast_to, reshape, unbroadcast, unbroadcast_mask
-from funcgrad.ops.rules import Rule, adapt
+from funcgrad.ops.broadcast import broadcast_to, unbroadcast, unbroadcast_mask
+from funcgrad.ops.shape import reshape
 
+Rule: TypeAlias = Callable[..., Any]
+
+# A rule with some of the letters, as a function of all of them. Written out, since each call is on the hot path.
+_UNARY: dict[tuple[str, ...], Callable[[Rule], Rule]] = {
+    (): lambda rule: lambda g, y, x: rule(g),
+    ("x",): lambda rule: lambda g, y, x: rule(g, x),
+    ("y",): lambda rule: lambda g, y, x: rule(g, y),
+    ("x", "y"): lambda rule: lambda g, y, x: rule(g, x=x, y=y),
+}
+_BINARY: dict[tuple[str, ...], Callable[[Rule], Rule]] = {
+    (): lambda rule: lambda g, y, x1, x2: rule(g),
+    ("x1",): lambda rule: lambda g, y, x1, x2: rule(g, x1),
+    ("x2",): lambda rule: lambda g, y, x1, x2: rule(g, x2),
+    ("y",): lambda rule: lambda g, y, x1, x2: rule(g, y),
+    ("x1", "x2"): lambda rule: lambda g, y, x1, x2: rule(g, x1=x1, x2=x2),
+    ("x1", "y"): lambda rule: lambda g, y, x1, x2: rule(g, x1=x1, y=y),
+    ("x2", "y"): lambda rule: lambda g, y, x1, x2: rule(g, x2=x2, y=y),
+    ("x1", "x2", "y"): lambda rule: lambda g, y, x1, x2: rule(g, x1=x1, x2=x2, y=y),
+}
 _lines: dict[str, Unary | Binary] = {}
 _LARGE = 4096
 
@@ -104,6 +123,31 @@ def of_ufunc(ufunc: Any) -> Callable[..., DType]:
     return dtype
 
 
+def _adapt(rule: Rule | None, *letters: str) -> tuple[Rule, tuple[str, ...]]:
+    """`rule` as a function of (g, y, *letters), and the letters that it reads.
+
+    Raises:
+        TypeError: The rule names something else than g, y and the letters of its arguments.
+    """
+    if rule is None:
+        return _no_rule, ()
+    code = rule.__code__
+    names = tuple(sorted(code.co_varnames[: code.co_argcount]))
+    adapters = _UNARY if len(letters) == 1 else _BINARY
+    reads = tuple(name for name in names if name != "g")
+    if "g" not in names or reads not in adapters:
+        raise TypeError(f"a rule takes g and any of {', '.join((*letters, 'y'))}; this one takes {', '.join(names)}")
+    return adapters[reads](rule), reads
+
+
+def _no_rule(*args: Any) -> Any:
+    raise AssertionError("a constant operation is never recorded, so its pullback is never asked for")
+
+
+def _places_of_others(letters: tuple[str, ...], names: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(i for i, letter in enumerate(letters) if letter not in names)
+
+
 class _Line(Elementwise):
     """What a line of the table says."""
 
@@ -146,18 +190,14 @@ class _Line(Elementwise):
 class Unary(_Line):
     """A function of one argument. Its pullback is `rule`; without one it is `constant`."""
 
-    __slots__ = ("_kept", "_masking", "_rule", "_unread")
+    __slots__ = ("_masking", "_rule", "_unread")
 
     def __init__(self, name: str, ufunc: Callable[..., Any], rule: Rule | None = None, **options: Any) -> None:
         super().__init__(name, ufunc, constant=rule is None, **options)
-        self._rule, names = adapt(rule, "x")
+        self._rule, names = _adapt(rule, "x")
         self._masking = only_where if names else _carry
-        self._kept = ("x" in names, "y" in names)
-        self._unread = Elementwise.unread(self, (None,))
+        self._unread = _places_of_others(("y", "x"), names)
         _lines[name] = self
-
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return self._kept
 
     def unread(self, wanted: Wanted) -> Sequence[int]:
         return self._unread
@@ -178,7 +218,7 @@ class Unary(_Line):
 class Binary(_Line):
     """A function of two arguments that broadcast. It has a pullback for each, or is `constant`."""
 
-    __slots__ = ("_masking", "_names", "_rule1", "_rule2", "_unread_both", "_unread_one")
+    __slots__ = ("_masking", "_rule1", "_rule2", "_unread_both", "_unread_one")
 
     def __init__(
         self,
@@ -191,20 +231,13 @@ class Binary(_Line):
         if (rule1 is None) != (rule2 is None):
             raise TypeError(f"{name}: give a pullback for each argument, or none at all if it is piecewise constant")
         super().__init__(name, ufunc, constant=rule1 is None, **options)
-        self._rule1, names1 = adapt(rule1, "x1", "x2")
-        self._rule2, names2 = adapt(rule2, "x1", "x2")
-        self._names = (names1, names2)
+        self._rule1, names1 = _adapt(rule1, "x1", "x2")
+        self._rule2, names2 = _adapt(rule2, "x1", "x2")
         self._masking = (only_where if names1 else _carry, only_where if names2 else _carry)
-        some = ArrayType((), np.dtype(float))
-        self._unread_both = Elementwise.unread(self, (some, some))
-        self._unread_one = (Elementwise.unread(self, (some, None)), Elementwise.unread(self, (None, some)))
+        letters = ("y", "x1", "x2")
+        self._unread_both = _places_of_others(letters, (*names1, *names2))
+        self._unread_one = (_places_of_others(letters, names1), _places_of_others(letters, names2))
         _lines[name] = self
-
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return tuple(
-            any(want and letter in names for want, names in zip(wanted, self._names, strict=True))
-            for letter in ("x1", "x2", "y")
-        )
 
     def unread(self, wanted: Wanted) -> Sequence[int]:
         w1, w2 = wanted
@@ -249,8 +282,8 @@ class Convert(Elementwise):
         x = np.asarray(x)
         return (x.real if x.dtype.kind == "c" and self.dtype.kind == "f" else x).astype(self.dtype)
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (False, False)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0, 1)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None) -> tuple[Array | None]:
         return (convert(g, wanted[0].dtype) if wanted[0] else None,)
@@ -282,8 +315,8 @@ class Select(Elementwise):
     def impl(self, c: Array, x1: Array, x2: Array) -> Array:
         return np.where(c, x1, x2)
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (True, False, False, False)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0, 2, 3)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, c: Array, *xs: Array) -> tuple[Cotangent | None, ...]:
         _, w1, w2 = wanted

@@ -7,6 +7,7 @@ pullback of a product multiplies by the product of the other elements, without d
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -16,10 +17,10 @@ from funcgrad.core.errors import ShapeError
 from funcgrad.core.kinds import Reduction
 from funcgrad.core.primitive import Cotangent, Masked, Wanted
 from funcgrad.core.types import Array, ArrayType, Shape, Typed
-from funcgrad.ops.broadcast import Sum, broadcast_to, reshape
+from funcgrad.ops.broadcast import Sum, broadcast_to
 from funcgrad.ops.cumulative import CumProd
-from funcgrad.ops.pointwise import convert, select
-from funcgrad.ops.shape import transpose
+from funcgrad.ops.pointwise import convert, only_where, select
+from funcgrad.ops.shape import behind_batch, inverse, reshape, transpose
 
 Axes = tuple[int, ...]
 
@@ -32,10 +33,6 @@ def kept(shape: Shape, axes: Axes) -> Shape:
 def folded(shape: Shape, axes: Axes) -> Shape:
     """`shape` without `axes`."""
     return tuple(n for i, n in enumerate(shape) if i not in axes)
-
-
-def _next(axes: Axes) -> Axes:
-    return tuple(axis + 1 for axis in axes)
 
 
 class _Extremum(Reduction):
@@ -54,9 +51,6 @@ class _Extremum(Reduction):
             )
         return ArrayType(shape, x.dtype)
 
-    def unread(self, wanted: Wanted) -> tuple[int, ...]:
-        return ()
-
     def vjp(self, wanted: Wanted, g: Array, y: Array, x: Array) -> tuple[Masked | None]:
         (w,) = wanted
         if w is None:
@@ -67,14 +61,13 @@ class _Extremum(Reduction):
         chosen = (x == y) | missing
         count = reshape(Sum(self.axes)(chosen), column)
         share = select(missing, g.dtype.type(np.nan), convert(g / count, g.dtype))
-        return (Masked(select(chosen, share, np.zeros((), g.dtype)), chosen),)
+        return (only_where(broadcast_to(share, w.shape), chosen),)
 
     def vjp_masked(self, wanted: Wanted, g: Masked, y: Array, *xs: Array) -> tuple[Masked | None]:
         (ct,) = self.vjp(wanted, g.value, y, *xs)
         if ct is None:
             return (None,)
-        mask = reshape(g.mask, kept(ct.mask.shape, self.axes))
-        return (Masked(select(mask, ct.value, np.zeros((), ct.value.dtype)), ct.mask & mask),)
+        return (only_where(ct, reshape(g.mask, kept(ct.shape, self.axes))),)
 
 
 @final
@@ -89,7 +82,7 @@ class Max(_Extremum):
         return np.maximum.reduce(x, self.axes)
 
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
-        return Max(_next(self.axes))(x)
+        return Max(behind_batch(self.axes))(x)
 
 
 @final
@@ -104,7 +97,7 @@ class Min(_Extremum):
         return np.minimum.reduce(x, self.axes)
 
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
-        return Min(_next(self.axes))(x)
+        return Min(behind_batch(self.axes))(x)
 
 
 @final
@@ -121,8 +114,8 @@ class Prod(Reduction):
     def impl(self, x: Array) -> Array:
         return np.multiply.reduce(x, self.axes)
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (bool(self.axes), False)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0,) if self.axes else (0, 1)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: Array) -> tuple[Array | None]:
         if wanted[0] is None or not self.axes:
@@ -133,11 +126,10 @@ class Prod(Reduction):
         (ct,) = self.vjp(wanted, g.value, y, *xs)
         if ct is None:
             return (None,)
-        mask = broadcast_to(reshape(g.mask, kept(ct.shape, self.axes)), ct.shape)
-        return (Masked(select(mask, ct, np.zeros((), ct.dtype)), mask),)
+        return (only_where(ct, reshape(g.mask, kept(ct.shape, self.axes))),)
 
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
-        return Prod(_next(self.axes))(x)
+        return Prod(behind_batch(self.axes))(x)
 
 
 def _product_of_others(x: Array, axes: Axes) -> Array:
@@ -147,7 +139,7 @@ def _product_of_others(x: Array, axes: Axes) -> Array:
     rest = moved.shape[: len(order) - len(axes)]
     line = reshape(moved, (*rest, math.prod(x.shape[i] for i in axes)))
     others = CumProd(len(rest), exclusive=True)(line) * CumProd(len(rest), reverse=True, exclusive=True)(line)
-    return transpose(reshape(others, moved.shape), tuple(sorted(range(len(order)), key=order.__getitem__)))
+    return transpose(reshape(others, moved.shape), inverse(order))
 
 
 @final
@@ -169,7 +161,7 @@ class AnyTrue(Reduction):
         return (None,)
 
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
-        return AnyTrue(_next(self.axes))(x)
+        return AnyTrue(behind_batch(self.axes))(x)
 
 
 @final
@@ -191,7 +183,7 @@ class AllTrue(Reduction):
         return (None,)
 
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
-        return AllTrue(_next(self.axes))(x)
+        return AllTrue(behind_batch(self.axes))(x)
 
 
 class _ArgExtremum(Reduction):

@@ -6,45 +6,41 @@ value wins, and the pullback knows which one that was.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn, final
 
 import numpy as np
 
 from funcgrad.core.errors import DTypeError, MutationError, NotDifferentiableError, ShapeError
+from funcgrad.core.kinds import Scatter
 from funcgrad.core.primitive import Cotangent, Masked, Wanted
 from funcgrad.core.trace import Tracer
-from funcgrad.core.types import Array, ArrayType, Typed, is_inexact, show_long, type_of
-from funcgrad.ops.broadcast import broadcast_to
+from funcgrad.core.types import Array, ArrayType, Shape, Typed, is_inexact, show_long, type_of
+from funcgrad.ops.broadcast import batch_length, broadcast_to, stacked
 from funcgrad.ops.index import (
     Entries,
     GetItem,
-    IndexAdd,
     Indexed,
     batch_positions,
     fill,
     parse,
     result_shape,
 )
-from funcgrad.ops.pointwise import convert, select
-from funcgrad.ops.shape import transpose
-
-_WRITE: dict[str, Callable[..., Any]] = {"multiply": np.multiply.at, "min": np.minimum.at, "max": np.maximum.at}
+from funcgrad.ops.pointwise import convert, only_where, select
+from funcgrad.ops.shape import inverse, transpose
 
 
-@final
 @dataclass(frozen=True, slots=True)
-class Scatter(Indexed):
+class _Write(Indexed, Scatter):
     """A copy of `x` in which the elements at an index are combined with `v`.
 
     Args:
-        mode: `set`, `add`, `multiply`, `min` or `max`.
         entries: As for `getitem`.
     """
 
-    name: ClassVar[str] = "scatter"
-    mode: str
+    method: ClassVar[str]
     entries: Entries
 
     __hash__ = Indexed.__hash__
@@ -52,87 +48,177 @@ class Scatter(Indexed):
     def out_type(self, x: Typed, v: Typed, *arrays: Typed) -> ArrayType:
         expected = GetItem(self.entries).out_type(x, *arrays).shape
         if v.shape != expected:
-            raise ShapeError(f"x.at[...].{self.mode} of shape {v.shape} at an index of shape {expected}")
+            raise ShapeError(f"x.at[...].{self.method} of shape {v.shape} at an index of shape {expected}")
         return ArrayType(x.shape, x.dtype)
 
-    def impl(self, x: Array, v: Array, *arrays: Array) -> Array:
-        y = np.array(x)
-        index = fill(self.entries, arrays)
-        if self.mode == "set":
-            y[index] = v
-        elif self.mode == "add" and not arrays:
-            y[index] += v
-        elif self.mode == "add":
-            np.add.at(y, index, v)
-        else:
-            _WRITE[self.mode](y, index if index else ..., v)
-        return y
-
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        values = self.mode in ("multiply", "min", "max")
-        return (values, values, *(True,) * (len(wanted) - 2), values)
-
-    def vjp(
-        self, wanted: Wanted, g: Array, y: Array, x: Array, v: Array, *arrays: Array
-    ) -> tuple[Cotangent | None, ...]:
-        rule = {"set": self._pull_set, "add": self._pull_add, "multiply": self._pull_multiply}
-        ct_x, ct_v = rule.get(self.mode, self._pull_extreme)(wanted, g, y, x, v, arrays)
+    def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:
+        ct_x, ct_v, *nothing = self.vjp(wanted, g.value, y, *xs)
         return (
-            None if wanted[0] is None else ct_x,
-            None if wanted[1] is None else ct_v,
-            *(None,) * len(arrays),
+            None if ct_x is None else only_where(ct_x, g.mask),
+            None if ct_v is None else only_where(ct_v, self._read(g.mask, xs[2:])),
+            *nothing,
         )
+
+    def _index(self, arrays: tuple[Array, ...]) -> Any:
+        return fill(self.entries, arrays) or ...
 
     def _read(self, g: Array, arrays: tuple[Array, ...]) -> Array:
         return GetItem(self.entries)(g, *arrays)
 
-    def _pull_set(
-        self, wanted: Wanted, g: Array, y: None, x: None, v: None, arrays: tuple[Array, ...]
-    ) -> tuple[Cotangent, Cotangent]:
-        shape = result_shape(g.shape, self.entries, [a.shape for a in arrays])
-        kept = Scatter("set", self.entries)(np.ones(g.shape, bool), np.zeros(shape, bool), *arrays)
-        ct_v = self._read(g, arrays)
+    def batch(self, batched: tuple[bool, ...], x: Array, v: Array, *arrays: Array) -> Array:
+        n = batch_length(batched, (x, v, *arrays))
+        x, v = stacked(batched[:2], (x, v), n)
+        if not arrays:
+            return replace(self, entries=(slice(None), *self.entries))(x, v)
+        entries, arrays, order = batch_positions(n, self.entries, arrays, batched[2:], x.shape[1:])
+        return replace(self, entries=entries)(x, transpose(v, inverse(order)), *arrays)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ScatterSet(_Write):
+    """A copy of `x` with `v` at the index; of equal positions the last one counts."""
+
+    name: ClassVar[str] = "scatter_set"
+    method: ClassVar[str] = "set"
+
+    __hash__ = Indexed.__hash__
+
+    def impl(self, x: Array, v: Array, *arrays: Array) -> Array:
+        y = np.array(x)
+        y[fill(self.entries, arrays)] = v
+        return y
+
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0, 1, 2)
+
+    def vjp(self, wanted: Wanted, g: Array, y: None, x: None, v: None, *arrays: Array) -> tuple[Cotangent | None, ...]:
+        w_x, w_v, *_ = wanted
+        ct_x = None if w_x is None else only_where(g, self._untouched(g.shape, arrays))
+        ct_v = None if w_v is None else self._last(self._read(g, arrays), g.shape, arrays)
+        return (ct_x, ct_v, *(None,) * len(arrays))
+
+    def _untouched(self, shape: Shape, arrays: tuple[Array, ...]) -> Array:
+        """The mask of the elements of `x` that are not written over."""
+        written = result_shape(shape, self.entries, [a.shape for a in arrays])
+        return self(np.ones(shape, bool), np.zeros(written, bool), *arrays)
+
+    def _last(self, ct: Array, shape: Shape, arrays: tuple[Array, ...]) -> Cotangent:
+        """The cotangent of those values that no later one has written over."""
+        if not arrays:
+            return ct
+        order = np.arange(1, 1 + math.prod(ct.shape)).reshape(ct.shape)
+        last = self(np.zeros(shape, order.dtype), order, *arrays)
+        return only_where(ct, self._read(last, arrays) == order)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ScatterAdd(_Write):
+    """A copy of `x` with `v` added at the index; equal positions add up."""
+
+    name: ClassVar[str] = "scatter_add"
+    method: ClassVar[str] = "add"
+
+    __hash__ = Indexed.__hash__
+
+    def impl(self, x: Array, v: Array, *arrays: Array) -> Array:
+        y = np.array(x)
         if arrays:
-            order = np.arange(1, 1 + int(np.prod(shape))).reshape(shape)
-            last = Scatter("set", self.entries)(np.zeros(g.shape, order.dtype), order, *arrays)
-            won = self._read(last, arrays) == order
-            ct_v = Masked(select(won, ct_v, 0), won)
-        return Masked(select(kept, g, 0), kept), ct_v
+            np.add.at(y, fill(self.entries, arrays), v)
+        else:
+            y[self.entries] += v
+        return y
 
-    def _pull_add(
-        self, wanted: Wanted, g: Array, y: None, x: None, v: None, arrays: tuple[Array, ...]
-    ) -> tuple[Cotangent, Cotangent]:
-        return g, self._read(g, arrays)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0, 1, 2)
 
-    def _pull_multiply(
-        self, wanted: Wanted, g: Array, y: Array, x: Array, v: Array, arrays: tuple[Array, ...]
-    ) -> tuple[Cotangent, Cotangent]:
-        if arrays and not _distinct(x.shape, self.entries, arrays):
+    def vjp(self, wanted: Wanted, g: Array, y: None, x: None, v: None, *arrays: Array) -> tuple[Cotangent | None, ...]:
+        w_x, w_v, *_ = wanted
+        ct_v = None if w_v is None else self._read(g, arrays)
+        return (None if w_x is None else g, ct_v, *(None,) * len(arrays))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ScatterMultiply(_Write):
+    """A copy of `x` multiplied by `v` at the index; at equal positions by all of their values."""
+
+    name: ClassVar[str] = "scatter_multiply"
+    method: ClassVar[str] = "multiply"
+
+    __hash__ = Indexed.__hash__
+
+    def impl(self, x: Array, v: Array, *arrays: Array) -> Array:
+        y = np.array(x)
+        np.multiply.at(y, self._index(arrays), v)
+        return y
+
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        w_x, w_v, *_ = wanted
+        return (0, 2) if w_x is None else (0, 1) if w_v is None else (0,)
+
+    def vjp(
+        self, wanted: Wanted, g: Array, y: None, x: Array, v: Array, *arrays: Array
+    ) -> tuple[Cotangent | None, ...]:
+        w_x, w_v, *_ = wanted
+        if w_v is not None and arrays and not _distinct(g.shape, self.entries, arrays):
             raise NotDifferentiableError(
                 "x.at[index].multiply(v) with an index that repeats a position has no derivative here",
                 "make the positions distinct, or multiply the factors first",
             )
-        return Scatter("multiply", self.entries)(g, v, *arrays), self._read(g * x, arrays)
+        ct_v = None if w_v is None else self._read(g * x, arrays)
+        return (None if w_x is None else self(g, v, *arrays), ct_v, *(None,) * len(arrays))
 
-    def _pull_extreme(
-        self, wanted: Wanted, g: Array, y: Array, x: Array, v: Array, arrays: tuple[Array, ...]
-    ) -> tuple[Cotangent, Cotangent]:
-        mine = convert(x == y, y.dtype)
-        theirs = convert(v == self._read(y, arrays), y.dtype)
-        winners = mine + IndexAdd(y.shape, (self.entries,), (len(arrays),))(*arrays, theirs)
+
+@dataclass(frozen=True, slots=True)
+class _WriteExtremum(_Write):
+    """What `ScatterMin` and `ScatterMax` share: those that attain the result take equal parts of the cotangent."""
+
+    __hash__ = Indexed.__hash__
+
+    def vjp(
+        self, wanted: Wanted, g: Array, y: Array, x: Array, v: Array, *arrays: Array
+    ) -> tuple[Cotangent | None, ...]:
+        w_x, w_v, *_ = wanted
+        mine, theirs = x == y, v == self._read(y, arrays)
+        add = ScatterAdd(self.entries)
+        winners = add(convert(mine, y.dtype), convert(theirs, y.dtype), *arrays)
         share = g / select(winners == 0, 1, winners)
-        ct_v = self._read(share, arrays)
-        return Masked(select(mine != 0, share, 0), mine != 0), Masked(select(theirs != 0, ct_v, 0), theirs != 0)
+        ct_v = None if w_v is None else only_where(self._read(share, arrays), theirs)
+        return (None if w_x is None else only_where(share, mine), ct_v, *(None,) * len(arrays))
 
-    def batch(self, batched: tuple[bool, ...], x: Array, v: Array, *arrays: Array) -> Array:
-        n = next(a.shape[0] for a, b in zip((x, v, *arrays), batched, strict=True) if b)
-        x = x if batched[0] else broadcast_to(x, (n, *x.shape))
-        v = v if batched[1] else broadcast_to(v, (n, *v.shape))
-        if not arrays:
-            return Scatter(self.mode, (slice(None), *self.entries))(x, v)
-        entries, arrays, order = batch_positions(n, self.entries, arrays, batched[2:], x.shape[1:])
-        inverse = tuple(sorted(range(len(order)), key=order.__getitem__))
-        return Scatter(self.mode, entries)(x, transpose(v, inverse), *arrays)
+
+@final
+@dataclass(frozen=True, slots=True)
+class ScatterMin(_WriteExtremum):
+    """A copy of `x` with the smallest of `x` and the values of `v` at the index."""
+
+    name: ClassVar[str] = "scatter_min"
+    method: ClassVar[str] = "min"
+
+    __hash__ = Indexed.__hash__
+
+    def impl(self, x: Array, v: Array, *arrays: Array) -> Array:
+        y = np.array(x)
+        np.minimum.at(y, self._index(arrays), v)
+        return y
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ScatterMax(_WriteExtremum):
+    """A copy of `x` with the largest of `x` and the values of `v` at the index."""
+
+    name: ClassVar[str] = "scatter_max"
+    method: ClassVar[str] = "max"
+
+    __hash__ = Indexed.__hash__
+
+    def impl(self, x: Array, v: Array, *arrays: Array) -> Array:
+        y = np.array(x)
+        np.maximum.at(y, self._index(arrays), v)
+        return y
 
 
 def _distinct(shape: tuple[int, ...], entries: Entries, arrays: tuple[Array, ...]) -> bool:
@@ -185,44 +271,45 @@ class Update:
 
     def set(self, v: Array) -> Array:
         """A copy of `x` with `v` at the index; of equal positions the last one counts."""
-        return self._scatter("set", v)
+        return self._write(ScatterSet, v)
 
     def add(self, v: Array) -> Array:
         """A copy of `x` with `v` added at the index; equal positions add up."""
-        return self._scatter("add", v)
+        return self._write(ScatterAdd, v)
 
     def subtract(self, v: Array) -> Array:
         """A copy of `x` with `v` subtracted at the index; equal positions add up."""
-        return self._scatter("add", -_array(v))
+        return self._write(ScatterAdd, -_array(v))
 
     def multiply(self, v: Array) -> Array:
         """A copy of `x` multiplied by `v` at the index."""
-        return self._scatter("multiply", v)
+        return self._write(ScatterMultiply, v)
 
     def divide(self, v: Array) -> Array:
         """A copy of `x` divided by `v` at the index."""
-        return self._scatter("multiply", 1 / _array(v))
+        return self._write(ScatterMultiply, 1 / _array(v))
 
     def min(self, v: Array) -> Array:
         """A copy of `x` with the smaller of `x` and `v` at the index."""
-        return self._scatter("min", v)
+        return self._write(ScatterMin, v)
 
     def max(self, v: Array) -> Array:
         """A copy of `x` with the larger of `x` and `v` at the index."""
-        return self._scatter("max", v)
+        return self._write(ScatterMax, v)
 
-    def _scatter(self, mode: str, v: Array) -> Array:
+    def _write(self, operation: type[_Write], v: Array) -> Array:
         x = self._x
         v = _array(v)
         given = type_of(v)
         if (is_inexact(given.dtype) and not is_inexact(x.dtype)) or given.dtype.kind == "c" != x.dtype.kind:
+            method = operation.method
             raise DTypeError(
-                f"x.at[index].{mode}(v): v is {show_long(given)}, which an x of {x.dtype.name} cannot hold",
-                f"x.astype({given.dtype.name}).at[index].{mode}(v)",
+                f"x.at[index].{method}(v): v is {show_long(given)}, which an x of {x.dtype.name} cannot hold",
+                f"x.astype({given.dtype.name}).at[index].{method}(v)",
             )
         entries, arrays, _ = parse(x.shape, self._index)
         shape = GetItem(entries).out_type(type_of(x), *map(type_of, arrays)).shape
-        return Scatter(mode, entries)(x, broadcast_to(convert(v, x.dtype), shape), *arrays)
+        return operation(entries)(x, broadcast_to(convert(v, x.dtype), shape), *arrays)
 
 
 def at(x: Array) -> At:

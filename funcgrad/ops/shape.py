@@ -1,7 +1,9 @@
-"""Transpose and flip: elements change places, and the pullback puts the cotangent's elements back."""
+"""Reshape, transpose and flip: elements change places, and the pullback puts the cotangent's elements back."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -10,7 +12,58 @@ import numpy as np
 from funcgrad.core.errors import ShapeError
 from funcgrad.core.kinds import IndexMap
 from funcgrad.core.primitive import Wanted
-from funcgrad.core.types import Array, ArrayType, Typed
+from funcgrad.core.types import Array, ArrayType, Shape, Typed
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reshape(IndexMap):
+    """The same elements, in row-major order, in another shape."""
+
+    name: ClassVar[str] = "reshape"
+    shape: Shape
+
+    def out_type(self, x: Typed) -> ArrayType:
+        before, after = math.prod(x.shape), math.prod(self.shape)
+        if before != after:
+            raise ShapeError(
+                f"an array of shape {x.shape} ({before} elements) cannot be reshaped to {self.shape} ({after})",
+                "the number of elements must stay the same; one length may be -1 and follows from the others",
+            )
+        return ArrayType(self.shape, x.dtype)
+
+    def impl(self, x: Array) -> Array:
+        return np.asarray(x).reshape(self.shape)
+
+    def vjp(self, wanted: Wanted, g: Array, y: None, x: None) -> tuple[Array | None]:
+        return (Reshape(wanted[0].shape)(g) if wanted[0] else None,)
+
+    def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
+        return Reshape((x.shape[0], *self.shape))(x)
+
+
+def reshape(x: Array, shape: Shape) -> Array:
+    """`x` in another shape; `x` itself where it has that shape already."""
+    return x if x.shape == shape else Reshape(shape)(x)
+
+
+def inverse(order: Sequence[int]) -> tuple[int, ...]:
+    """The permutation that undoes `order`."""
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
+
+
+def behind_batch(axes: Sequence[int]) -> tuple[int, ...]:
+    """The same axes of a stack of arrays, whose axis 0 is the batch."""
+    return tuple([axis + 1 for axis in axes])
+
+
+def check_axis(name: str, axis: int, x: Typed) -> None:
+    """Refuse an axis that `x` lacks."""
+    if not 0 <= axis < len(x.shape):
+        raise ShapeError(
+            f"{name} along axis {axis} of an array of shape {x.shape}, which has {len(x.shape)} axes",
+            "x.ravel() makes one axis of all elements",
+        )
 
 
 @final
@@ -33,11 +86,10 @@ class Transpose(IndexMap):
         return np.asarray(x).transpose(self.axes)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None) -> tuple[Array | None]:
-        inverse = tuple(sorted(range(len(self.axes)), key=self.axes.__getitem__))
-        return (Transpose(inverse)(g) if wanted[0] else None,)
+        return (Transpose(inverse(self.axes))(g) if wanted[0] else None,)
 
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
-        return Transpose((0, *(axis + 1 for axis in self.axes)))(x)
+        return Transpose((0, *behind_batch(self.axes)))(x)
 
 
 def transpose(x: Array, axes: tuple[int, ...] | None = None) -> Array:
@@ -72,4 +124,4 @@ class Flip(IndexMap):
         return (self(g) if wanted[0] else None,)
 
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
-        return Flip(tuple(axis + 1 for axis in self.axes))(x)
+        return Flip(behind_batch(self.axes))(x)

@@ -8,18 +8,20 @@ pullback needs one array where a composition would keep three.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import numpy as np
 
-from funcgrad.core.kinds import Reduction
+from funcgrad.core.kinds import Library, Reduction
 from funcgrad.core.primitive import Masked, Wanted
 from funcgrad.core.types import Array, ArrayType, Typed
-from funcgrad.ops.broadcast import Sum, broadcast_to, reshape
+from funcgrad.ops.broadcast import Sum
 from funcgrad.ops.elementwise import exp
-from funcgrad.ops.pointwise import select
+from funcgrad.ops.pointwise import only_where
 from funcgrad.ops.reduce import Axes, folded, kept
+from funcgrad.ops.shape import behind_batch, reshape
 
 
 def _shifted(x: Array, axes: Axes) -> tuple[Array, Array, bool]:
@@ -35,16 +37,9 @@ def _shifted(x: Array, axes: Axes) -> tuple[Array, Array, bool]:
     return np.where(top == np.inf, infinite, apart), top, False
 
 
-def _next(axes: Axes) -> Axes:
-    return tuple(axis + 1 for axis in axes)
-
-
-def _restrict(ct: Array | None, mask: Array) -> tuple[Masked | None]:
-    """`ct` where the mask, which broadcasts, is true."""
-    if ct is None:
-        return (None,)
-    mask = broadcast_to(mask, ct.shape)
-    return (Masked(select(mask, ct, np.zeros((), ct.dtype)), mask),)
+def _reached(mask: Array, axes: Axes) -> Array:
+    """Where a cotangent arrives: all along `axes` from an element that is not structurally zero."""
+    return reshape(Sum(axes)(mask), kept(mask.shape, axes)) != 0
 
 
 @final
@@ -66,8 +61,8 @@ class LogSumExp(Reduction):
             return np.log(total) + top
         return np.where(total == 0, top, np.log(np.where(total == 0, 1, total)) + top)[()]
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (True, False)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0,)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: Array) -> tuple[Array | None]:
         (w,) = wanted
@@ -75,15 +70,15 @@ class LogSumExp(Reduction):
 
     def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Masked | None]:
         (ct,) = self.vjp(wanted, g.value, y, *xs)
-        return _restrict(ct, reshape(g.mask, kept(ct.shape, self.axes)) if ct is not None else g.mask)
+        return (None if ct is None else only_where(ct, reshape(g.mask, kept(ct.shape, self.axes))),)
 
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
-        return LogSumExp(_next(self.axes))(x)
+        return LogSumExp(behind_batch(self.axes))(x)
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class Softmax(Reduction):
+class Softmax(Library):
     """exp(x) / Σ exp(x) over `axes`; `nothing` where all elements are −inf, so that no sum could be 1."""
 
     name: ClassVar[str] = "softmax"
@@ -101,8 +96,8 @@ class Softmax(Reduction):
             return np.divide(y, total)
         return np.where(total == 0, y.dtype.type(self.nothing), y / np.where(total == 0, 1, total))
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (False, True)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (1,)
 
     def vjp(self, wanted: Wanted, g: Array, y: Array, x: None) -> tuple[Array | None]:
         (w,) = wanted
@@ -113,15 +108,15 @@ class Softmax(Reduction):
 
     def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Masked | None]:
         (ct,) = self.vjp(wanted, g.value, y, *xs)
-        return _restrict(ct, reshape(Sum(self.axes)(g.mask), kept(g.mask.shape, self.axes)) != 0)
+        return (None if ct is None else only_where(ct, _reached(g.mask, self.axes)),)
 
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
-        return Softmax(_next(self.axes), self.nothing)(x)
+        return Softmax(behind_batch(self.axes), self.nothing)(x)
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class LogSoftmax(Reduction):
+class LogSoftmax(Library):
     """x − log Σ exp(x) over `axes`, without the loss of digits that the difference would bring."""
 
     name: ClassVar[str] = "log_softmax"
@@ -137,8 +132,8 @@ class LogSoftmax(Reduction):
             return np.subtract(y, np.log(total))
         return np.where(total == 0, x.dtype.type(np.nan), y - np.log(np.where(total == 0, 1, total)))
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (False, True)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (1,)
 
     def vjp(self, wanted: Wanted, g: Array, y: Array, x: None) -> tuple[Array | None]:
         (w,) = wanted
@@ -146,7 +141,7 @@ class LogSoftmax(Reduction):
 
     def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Masked | None]:
         (ct,) = self.vjp(wanted, g.value, y, *xs)
-        return _restrict(ct, reshape(Sum(self.axes)(g.mask), kept(g.mask.shape, self.axes)) != 0)
+        return (None if ct is None else only_where(ct, _reached(g.mask, self.axes)),)
 
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
-        return LogSoftmax(_next(self.axes))(x)
+        return LogSoftmax(behind_batch(self.axes))(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -12,7 +13,7 @@ from funcgrad.core.kinds import Elementwise
 from funcgrad.core.primitive import Masked, Wanted
 from funcgrad.core.types import Array, ArrayType, Typed
 from funcgrad.ops.elementwise import maximum, minimum, sigmoid
-from funcgrad.ops.pointwise import Unary, select
+from funcgrad.ops.pointwise import Unary, only_where
 
 
 @final
@@ -51,15 +52,15 @@ class Sinc(Elementwise):
             total = total + term
         return total
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (True, False)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0,)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: Array) -> tuple[Array | None]:
         return (None if wanted[0] is None else g * (-(math.pi**2) * (x * Sinc(self.n + 1)(x))),)
 
     def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Masked | None]:
         (ct,) = self.vjp(wanted, g.value, y, *xs)
-        return (None if ct is None else Masked(select(g.mask, ct, np.zeros((), ct.dtype)), g.mask),)
+        return (None if ct is None else only_where(ct, g.mask),)
 
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
         return self(x)

@@ -17,6 +17,7 @@ turn within that space undetermined. Three kinds of losses meet there, which the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn, final
 
@@ -26,7 +27,7 @@ from funcgrad.core.errors import SingularMatrixError
 from funcgrad.core.kinds import Library
 from funcgrad.core.primitive import Cotangent, Wanted
 from funcgrad.core.types import Array, ArrayType, DType, Typed
-from funcgrad.ops.broadcast import broadcast_to, reshape
+from funcgrad.ops.broadcast import broadcast_to
 from funcgrad.ops.elementwise import absolute, conjugate, is_complex
 from funcgrad.ops.linalg import (
     adjoint,
@@ -39,6 +40,7 @@ from funcgrad.ops.linalg import (
 )
 from funcgrad.ops.pointwise import fit, select
 from funcgrad.ops.reduce import Max
+from funcgrad.ops.shape import reshape
 
 
 def _refuse(name: str, x: Array) -> NoReturn:
@@ -154,7 +156,10 @@ class Eigh(Library):
             _refuse("eigh", x)
         return values, vectors
 
-    def vjp(self, wanted: Wanted, g: Any, y: Any, x: Array) -> tuple[Cotangent | None]:
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (1,)
+
+    def vjp(self, wanted: Wanted, g: Any, y: Any, x: None) -> tuple[Cotangent | None]:
         (w,) = wanted
         if w is None:
             return (None,)
@@ -199,8 +204,8 @@ class Eigvalsh(Library):
             self.out_type(x)
             _refuse("eigvalsh", x)
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (True, False)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0,)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: Array) -> tuple[Cotangent | None]:
         (w,) = wanted
@@ -247,7 +252,10 @@ class Svd(Library):
         rest = u[..., k:] if u.shape[-1] > k else vh[..., k:, :]
         return u[..., :k], s, vh[..., :k, :], rest
 
-    def vjp(self, wanted: Wanted, g: Any, y: Any, x: Array) -> tuple[Cotangent | None]:
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (1,)
+
+    def vjp(self, wanted: Wanted, g: Any, y: Any, x: None) -> tuple[Cotangent | None]:
         (w,) = wanted
         if w is None:
             return (None,)
@@ -320,8 +328,8 @@ class Svdvals(Library):
             self.out_type(x)
             _refuse("svdvals", x)
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (True, False)
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (0,)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: Array) -> tuple[Cotangent | None]:
         (w,) = wanted
@@ -364,8 +372,8 @@ class Pinv(Library):
             self.out_type(x, cutoff)
             _refuse("pinv", x)
 
-    def reads(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-        return (wanted[0], False, wanted[0])
+    def unread(self, wanted: Wanted) -> Sequence[int]:
+        return (2,) if wanted[0] else (0, 1, 2)
 
     def vjp(self, wanted: Wanted, g: Array, y: Array, x: Array, cutoff: None) -> tuple[Cotangent | None, ...]:
         w, w_cutoff = wanted

@@ -37,7 +37,7 @@ class Holder:
             return
         with _lock:
             part: Any = x
-            while isinstance(part, np.ndarray):
+            while isinstance(part, np.ndarray) and id(part) not in self._mine:
                 _, count = _held.get(id(part), (part, 0))
                 if count or part.flags.writeable:
                     part.flags.writeable = False

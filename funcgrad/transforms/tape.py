@@ -16,10 +16,10 @@ from funcgrad.core import config
 from funcgrad.core.errors import HeldArrayError, LeakedTracerError, SourceLine, user_line
 from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Primitive, Structured, plain
 from funcgrad.core.trace import Trace, Tracer, Var
-from funcgrad.core.types import Array, show_long, type_of
+from funcgrad.core.types import Array, plain_array, show_long, type_of
 from funcgrad.transforms.hold import Holder
 
-_SEQUENCES = (list, tuple)
+_NUMBERS = frozenset({bool, int, float, complex, *np.sctypeDict.values()})
 # The hot path makes its objects without a call of their initializer: an eighth of what an operation costs.
 _new = object.__new__
 # what stands where the records of a finished trace were: it has no append, and so a late tracer is noticed for free
@@ -59,9 +59,10 @@ class Tape(Trace):
 
     def enter(self, x: Array) -> Tracer:
         """A tracer for the next input."""
-        if type(x) is np.ndarray:
+        if x.__class__ is np.ndarray:
             var = Var(x.shape, x.dtype)
         else:
+            x = x if x.__class__ in _NUMBERS or isinstance(x, Tracer) else plain_array(x)
             t = type_of(x)
             var = Var(t.shape, t.dtype, t.weak)
             self.nested = self.nested or isinstance(x, Tracer)
@@ -88,8 +89,9 @@ class Tape(Trace):
                 self.nested = True
             elif x.__class__ is np.ndarray:
                 constant = True
-            elif x.__class__ in _SEQUENCES:
-                x = np.asarray(x)
+            elif x.__class__ not in _NUMBERS:
+                x = plain_array(x)
+                constant = True
             inputs.append(None)
             saved.append(x)
         if self.nested:
@@ -145,7 +147,7 @@ class Tape(Trace):
     def _hold(self, inputs: list[Var | None], saved: list[Array]) -> None:
         """Hold the constants that the backward pass will read."""
         for var, x in zip(inputs, saved[1:], strict=True):
-            if var is None and x.__class__ is np.ndarray:
+            if var is None and isinstance(x, np.ndarray):
                 self.held.hold(x)
 
     def detach(self, records: list[Record]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from funcgrad import tree as pytree
 from funcgrad.core.errors import ArgumentError, TreeError
 from funcgrad.core.trace import Tracer, Var
-from funcgrad.core.types import Array, type_of
+from funcgrad.core.types import Array, plain_array, type_of
 from funcgrad.ops.array import TracedArray
 from funcgrad.transforms.arguments import Selection, function_name
 from funcgrad.transforms.checks import check_scalar, checked_cotangent, split_aux
@@ -237,7 +237,9 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
 
 def _protected(x: Any) -> Any:
     """An input as an array that nobody else can change: a read-only view has a base that may be writeable."""
-    return x.copy() if type(x) is np.ndarray and (x.flags.writeable or x.base is not None) else x
+    if isinstance(x, np.ndarray) and (x.flags.writeable or x.base is not None):
+        return np.array(plain_array(x))
+    return x
 
 
 def _memory_of(inputs: list[Input], records: list[Record]) -> set[int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from funcgrad.ops.broadcast import BroadcastTo, Reshape, Sum
+from funcgrad.ops.broadcast import BroadcastTo, Sum
+from funcgrad.ops.shape import Reshape
 from tests.cases.base import Case, normal
 
 shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from funcgrad.core.primitive import Primitive
 from funcgrad.ops.index import GetItem, IndexAdd, parse
-from funcgrad.ops.scatter import Scatter
+from funcgrad.ops.scatter import ScatterAdd, ScatterMax, ScatterMin, ScatterMultiply, ScatterSet
 from tests.cases.base import Case, normal
 
 Index = tuple[Any, ...]
@@ -63,14 +65,23 @@ def sums(draw: st.DrawFn) -> Case:
 
 
 @st.composite
-def writes(draw: st.DrawFn) -> Case:
+def writes(draw: st.DrawFn, write: Callable[[Any], Primitive]) -> Case:
     shape, index = draw(indices())
     entries, arrays, _ = parse(shape, index)
-    mode = draw(st.sampled_from(["set", "add", "min", "max", "multiply"]))
     places = np.arange(np.prod(shape)).reshape(shape)[index]
-    if mode == "multiply" and np.unique(places).size < places.size:
-        mode = "add"
-    return Case(Scatter(mode, entries), (draw(normal(shape)), draw(normal(places.shape, stream=1)), *arrays))
+    # a product over equal positions has no derivative with respect to its factors
+    derivative = write is not ScatterMultiply or np.unique(places).size == places.size
+    return Case(
+        write(entries), (draw(normal(shape)), draw(normal(places.shape, stream=1)), *arrays), derivative=derivative
+    )
 
 
-CASES = {"getitem": reads(), "index_add": sums(), "scatter": writes()}
+CASES = {
+    "getitem": reads(),
+    "index_add": sums(),
+    "scatter_set": writes(ScatterSet),
+    "scatter_add": writes(ScatterAdd),
+    "scatter_multiply": writes(ScatterMultiply),
+    "scatter_min": writes(ScatterMin),
+    "scatter_max": writes(ScatterMax),
+}

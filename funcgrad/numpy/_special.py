@@ -1,0 +1,36 @@
+"""The functions of `scipy.special` that are differentiable, by name: SciPy is imported by who calls them, not here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from funcgrad.core.types import Array
+from funcgrad.numpy._ufunc import stands_for
+from funcgrad.ops import elementwise as ew
+from funcgrad.ops.array import implements_scipy
+
+
+def _log_expit(x: Array) -> Array:
+    return -ew.softplus(-x)
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "cbrt": ew.cbrt,
+    "erf": ew.erf,
+    "erfc": ew.erfc,
+    "exp2": ew.exp2,
+    "expit": ew.sigmoid,
+    "expm1": ew.expm1,
+    "log1p": ew.log1p,
+    "log_expit": _log_expit,
+    "logit": ew.logit,
+    "xlogy": ew.xlogy,
+}
+
+
+def register() -> None:
+    """Make these functions of `scipy.special` accept traced values."""
+    for name, function in _FUNCTIONS.items():
+        implements_scipy(name, partial(stands_for, function=function))
