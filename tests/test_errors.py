@@ -21,6 +21,7 @@ import scipy.special
 import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad import errors
+from funcgrad.core import errors as core_errors
 
 VECTOR = np.array([1.0, 2.0, 3.0])
 MATRIX = np.ones((2, 3))
@@ -453,7 +454,7 @@ def test_every_error_has_a_code_and_a_builtin_base_and_stands_in_the_tree() -> N
     assert sorted(c.code for c in classes) == sorted({c.code for c in classes})
     for error, builtin in BUILTIN.items():
         assert issubclass(error, builtin)
-        assert re.search(rf"{error.code} {error.__name__} +{builtin.__name__} ", errors.__doc__ or "")
+        assert re.search(rf"{error.code} {error.__name__} +{builtin.__name__} ", core_errors.__doc__ or "")
 
 
 def test_every_error_is_provoked_above() -> None:
