@@ -468,3 +468,9 @@ def test_an_exception_inside_leaves_nothing_behind() -> None:
         fg.grad(broken)(2.0)
     assert fg.grad(broken)(0.5) == 1.0
     assert fg.grad(fg.grad(lambda x: x**3))(2.0) == 12.0
+
+
+def test_rounding_to_a_python_int_is_piecewise_constant() -> None:
+    for to_int in (int, round, math.floor, math.ceil, math.trunc):
+        assert float(fg.grad(lambda x, to_int=to_int: x * to_int(x))(3.7)) == to_int(3.7)
+    assert float(fg.grad(lambda x: x * round(x, 1))(3.72)) == 3.7

@@ -82,6 +82,11 @@ def _along(arr: Array, indices: Array, axis: int) -> tuple[Array, ...]:
             "give both the same number of axes: indices[..., None]",
         )
     axis = normalize_axis(axis, ndim)
+    if indices.dtype.kind not in "iu":
+        raise OutOfBoundsError(
+            f"take_along_axis: the indices are {indices.dtype.name}, not integers",
+            "np.argsort and its like give integers",
+        )
     return tuple(
         indices if i == axis else np.arange(n).reshape((-1,) + (1,) * (ndim - 1 - i)) for i, n in enumerate(arr.shape)
     )

@@ -6,6 +6,7 @@ imported; so this file knows the primitives that operators stand for, and nothin
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -225,6 +226,24 @@ class TracedArray(Tracer):
     def __int__(self) -> int:
         # piecewise constant: the derivative that this drops is zero
         return int(self._known("int(x)", TracedValueError, "keep it an array: x.astype(int)"))
+
+    def __floor__(self) -> int:
+        return int(
+            math.floor(self._known("math.floor(x)", TracedValueError, "keep it an array: funcgrad.numpy.floor(x)"))
+        )
+
+    def __ceil__(self) -> int:
+        return int(math.ceil(self._known("math.ceil(x)", TracedValueError, "keep it an array: funcgrad.numpy.ceil(x)")))
+
+    def __trunc__(self) -> int:
+        return int(
+            math.trunc(self._known("math.trunc(x)", TracedValueError, "keep it an array: funcgrad.numpy.trunc(x)"))
+        )
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        if ndigits is None:
+            return round(self._known("round(x)", TracedValueError, "keep it an array: funcgrad.numpy.round(x)"))
+        return _implementations[np.round](self, ndigits)
 
     def __index__(self) -> int:
         if self.dtype.kind not in "iu" or self.shape:
