@@ -248,7 +248,6 @@ MISUSE: dict[type[errors.FuncgradError], dict[str, tuple[Callable[[], Any], str]
         ),
         "int of a type": (lambda: staged(lambda x: int(x), 2.0), "int(x) | argument 'x' | x.astype(int)"),
         "array indexed by a type": (lambda: staged(lambda i: VECTOR[i], 1), "argument 'i' | .take(a, x) for a[x]"),
-        "float of a leak": (lambda: (fg.grad(leaky)(3.0), float(LEAKED[-1])), "float(x)"),
     },
     errors.TracedBoolError: {
         "if": (
@@ -531,3 +530,23 @@ def test_the_line_is_that_of_the_user_also_in_the_backward_pass() -> None:
         errors.CotangentError, match=r"at test_errors.py:\d+ in test_the_line.*: pullback\(VECTOR\[:2\]\)"
     ):
         pullback(VECTOR[:2])
+
+
+def test_a_leaked_value_is_called_a_leak_also_where_it_is_to_become_a_number() -> None:
+    kept: list[Any] = []
+    fg.grad(lambda x: kept.append(x * 2) or x)(1.0)
+    for use in (float, np.asarray, lambda x: x.item()):
+        with pytest.raises(errors.LeakedTracerError, match="has_aux=True"):
+            use(kept[0])
+
+
+def test_writing_a_traced_value_into_an_array_by_function_is_answered_with_at() -> None:
+    target = np.zeros(3)
+    for write in (lambda x: np.copyto(target, x), lambda x: np.add.at(target, [0, 0, 1], x)):
+        with pytest.raises(errors.MutationError, match=r"funcgrad\.at"):
+            fg.grad(lambda x, write=write: write(x) or x.sum())(np.ones(3))
+
+
+def test_assigning_to_at_is_answered_with_set() -> None:
+    with pytest.raises(errors.MutationError, match=r"x\.at\[index\]\.set\(v\)"):
+        fg.at(np.zeros(3))[0] = 1.0

@@ -55,6 +55,11 @@ class Trace(ABC):
     def apply(self, primitive: Primitive, args: tuple[Array, ...]) -> Any:
         """Handle `primitive(*args)`, or hand it to a trace with a higher level that has a tracer in `args`."""
 
+    @property
+    @abstractmethod
+    def finished(self) -> bool:
+        """True once the traced function has returned: a tracer that is used from then on has leaked."""
+
     @abstractmethod
     def origin(self, var: Var) -> str:
         """The arguments of the traced function that `var` depends on: `argument 'x'`."""

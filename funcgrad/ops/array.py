@@ -17,6 +17,7 @@ import numpy as np
 from funcgrad.core.errors import (
     ArgumentError,
     DTypeError,
+    LeakedTracerError,
     MutationError,
     TracedBoolError,
     TracedShapeError,
@@ -71,7 +72,8 @@ def _implementation(ufunc: np.ufunc) -> Callable[..., Any] | None:
     known = _implementations.get(ufunc)
     if known is None and getattr(sys.modules.get("scipy.special"), ufunc.__name__, None) is ufunc:
         make = _scipy_ufuncs.get(ufunc.__name__)
-        known = None if make is None else implements(ufunc)(make(ufunc))
+        # a line of the elementwise table with the name of SciPy's function stands for it
+        known = table().get(ufunc.__name__) if make is None else implements(ufunc)(make(ufunc))
     return known
 
 
@@ -228,17 +230,16 @@ class TracedArray(Tracer):
         return int(self._known("int(x)", TracedValueError, "keep it an array: x.astype(int)"))
 
     def __floor__(self) -> int:
-        return int(
-            math.floor(self._known("math.floor(x)", TracedValueError, "keep it an array: funcgrad.numpy.floor(x)"))
-        )
+        value: float = self._known("math.floor(x)", TracedValueError, "keep it an array: funcgrad.numpy.floor(x)")
+        return math.floor(value)
 
     def __ceil__(self) -> int:
-        return int(math.ceil(self._known("math.ceil(x)", TracedValueError, "keep it an array: funcgrad.numpy.ceil(x)")))
+        value: float = self._known("math.ceil(x)", TracedValueError, "keep it an array: funcgrad.numpy.ceil(x)")
+        return math.ceil(value)
 
     def __trunc__(self) -> int:
-        return int(
-            math.trunc(self._known("math.trunc(x)", TracedValueError, "keep it an array: funcgrad.numpy.trunc(x)"))
-        )
+        value: float = self._known("math.trunc(x)", TracedValueError, "keep it an array: funcgrad.numpy.trunc(x)")
+        return math.trunc(value)
 
     def __round__(self, ndigits: int | None = None) -> Any:
         if ndigits is None:
@@ -294,6 +295,12 @@ class TracedArray(Tracer):
     def _number(self, construct: str) -> NoReturn:
         fix = "keep it an array: funcgrad.numpy.sin(x) for math.sin(x), .array([x, y]) for a list, .take(a, x) for a[x]"
         self._known(construct, TracedValueError, fix)
+        if self.tracing.finished:
+            raise LeakedTracerError(
+                f"{construct}: a {self.describe()} that was created while {self.tracing.name} was being traced is used "
+                "after the tracing has ended",
+                "return it with has_aux=True instead of storing it, or store stop_gradient(x)",
+            )
         origin = self.tracing.origin(self.variable)
         of = f" with respect to {origin}" if origin else ""
         raise TracedValueError(
@@ -455,7 +462,15 @@ class TracedArray(Tracer):
     resize = _in_place("resize", "x = x.reshape(shape)")
 
 
+_WRITERS = ("copyto", "fill_diagonal", "place", "put", "put_along_axis", "putmask")
+
+
 def _refuse(name: str, x: TracedArray) -> NoReturn:
+    if name.endswith(".at") or name.rpartition(".")[2] in _WRITERS:
+        raise MutationError(
+            f"{name} would write the traced value {x.describe()} into a NumPy array in place",
+            "a = funcgrad.at(a)[index].set(x), or .add, .multiply, .min, .max",
+        )
     raise UnsupportedError(
         f"{name} has no implementation for traced values; it was called on {x.describe()} in {x.tracing.name}",
         "compute it from functions in funcgrad.numpy, "

@@ -249,6 +249,9 @@ class At:
     def __getitem__(self, index: Any) -> Update:
         return Update(self._x, index)
 
+    def __setitem__(self, index: Any, v: Array) -> NoReturn:
+        raise MutationError("x.at[index] = v would change x in place", "x = x.at[index].set(v)")
+
     def __getattr__(self, name: str) -> NoReturn:
         if name in ("set", "add", "subtract", "multiply", "divide", "min", "max", "get"):
             raise MutationError(f"x.at.{name}(v) lacks the index", f"x.at[index].{name}(v); x.at[...] takes all of x")

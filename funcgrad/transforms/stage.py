@@ -22,14 +22,14 @@ from funcgrad.transforms.arguments import Selection, function_name
 class Stage(Trace):
     """A trace without values: each operation becomes an equation."""
 
-    __slots__ = ("_constants", "_kept", "equations", "finished", "names")
+    __slots__ = ("_constants", "_finished", "_kept", "equations", "names")
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.equations: list[Equation] = []
         self.names: dict[Var, Callable[[], str]] = {}
         self._constants: dict[int, tuple[Var, Array]] = {}
-        self.finished = False
+        self._finished = False
 
     def enter(self, t: ArrayType, name: Callable[[], str]) -> Tracer:
         """A tracer for an input of type `t`, which error messages call `name()`."""
@@ -53,7 +53,7 @@ class Stage(Trace):
 
     def apply(self, primitive: Primitive, args: tuple[Array, ...]) -> Any:
         """Write an equation."""
-        if self.finished:
+        if self._finished:
             raise LeakedTracerError(
                 f"a value that was created while {self.name} was being traced is used in {primitive.name} "
                 "after the tracing has ended",
@@ -68,6 +68,11 @@ class Stage(Trace):
         tracers = tuple(TracedArray(self, var, None) for var in outputs)
         return tracers if primitive.multiple else tracers[0]
 
+    @property
+    def finished(self) -> bool:
+        """True once the traced function has returned."""
+        return self._finished
+
     def origin(self, var: Var) -> str:
         """The inputs that `var` depends on, as error messages call them."""
         reached = {var}
@@ -79,7 +84,7 @@ class Stage(Trace):
     def finish(self, inputs: Sequence[Tracer], outputs: Sequence[Array]) -> Jaxpr:
         """End the trace: the jaxpr from these inputs to these outputs."""
         atoms = tuple(map(self.atom, outputs))
-        self.finished = True
+        self._finished = True
         jaxpr = Jaxpr(tuple(x.variable for x in inputs), tuple(self._constants.values()), tuple(self.equations), atoms)
         if config.CHECK:
             check(jaxpr)

@@ -174,6 +174,11 @@ class Tape(Trace):
             SourceLine(at.tb_frame.f_code, at.tb_lasti),
         ) from error
 
+    @property
+    def finished(self) -> bool:
+        """True once the traced function has returned."""
+        return self.records is _FINISHED
+
     def finish(self) -> list[Record]:
         """End the trace and hand over what it recorded; a tracer that is used from now on has leaked."""
         records = self.records
