@@ -74,23 +74,23 @@ from funcgrad.numpy import (
 )
 
 # Which names a module gives is said there, in its `__all__`.
-from funcgrad.numpy._arithmetic import *  # noqa: F403
-from funcgrad.numpy._contraction import *  # noqa: F403
-from funcgrad.numpy._creation import *  # noqa: F403
-from funcgrad.numpy._cumulative import *  # noqa: F403
-from funcgrad.numpy._diagonal import *  # noqa: F403
-from funcgrad.numpy._elementwise import *  # noqa: F403
-from funcgrad.numpy._indexing import *  # noqa: F403
-from funcgrad.numpy._joining import *  # noqa: F403
-from funcgrad.numpy._logic import *  # noqa: F403
-from funcgrad.numpy._nan import *  # noqa: F403
-from funcgrad.numpy._ranges import *  # noqa: F403
-from funcgrad.numpy._reductions import *  # noqa: F403
-from funcgrad.numpy._shape import *  # noqa: F403
-from funcgrad.numpy._sorting import *  # noqa: F403
-from funcgrad.numpy._statistics import *  # noqa: F403
-from funcgrad.numpy._transcendental import *  # noqa: F403
-from funcgrad.numpy._types import *  # noqa: F403
+from funcgrad.numpy._arithmetic import *
+from funcgrad.numpy._contraction import *
+from funcgrad.numpy._creation import *
+from funcgrad.numpy._cumulative import *
+from funcgrad.numpy._diagonal import *
+from funcgrad.numpy._elementwise import *
+from funcgrad.numpy._indexing import *
+from funcgrad.numpy._joining import *
+from funcgrad.numpy._logic import *
+from funcgrad.numpy._nan import *
+from funcgrad.numpy._ranges import *
+from funcgrad.numpy._reductions import *
+from funcgrad.numpy._shape import *
+from funcgrad.numpy._sorting import *
+from funcgrad.numpy._statistics import *
+from funcgrad.numpy._transcendental import *
+from funcgrad.numpy._types import *
 from funcgrad.ops.array import offers_namespace
 
 bool = bool_
