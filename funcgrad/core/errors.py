@@ -20,6 +20,9 @@ Every class is a `FuncgradError` and also the builtin exception that a NumPy use
     ├── FG015 SingularMatrixError    LinAlgError    a matrix without an inverse, or without a factorization
     ├── FG016 HeldArrayError         ValueError     a write into a plain array that the backward pass still needs
     ├── FG017 AxisError              AxisError      an axis that the array does not have
+    ├── FG018 ControlFlowError       TypeError      branches or carries whose types do not fit each other
+    ├── FG019 CustomRuleError        TypeError      a custom pullback that does not fit its function
+    ├── FG020 NaNError               FloatingPointError  a NaN that was computed, under debug_nans
     └── FG099 InternalError          AssertionError the IR is malformed: a bug in funcgrad, never in user code
 
 The first line of a message says what happened, in the user's terms and with the values; then comes the line of the
@@ -30,15 +33,18 @@ from __future__ import annotations
 
 import linecache
 import sys
+from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
 # libraries that call back into funcgrad: what they were called from is the user's line
 _FOREIGN = ("numpy", "scipy", "optree", "contextlib", "functools")
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
+T = TypeVar("T")
 
 
 class FuncgradError(Exception):
@@ -61,13 +67,21 @@ class FuncgradError(Exception):
     code: ClassVar[str] = "FG000"
 
     def __init__(self, what: str, fix: str = "", at: SourceLine | None = None) -> None:
-        at = at or user_line()
-        lines = [f"[{self.code}] {what}"]
+        self._what = what
+        self._fix = fix
+        super().__init__(self._message(at or user_line()))
+
+    def relocate(self, at: SourceLine) -> None:
+        """Name another source line than the one that was running: the one that a compiled operation comes from."""
+        super().__init__(self._message(at))
+
+    def _message(self, at: SourceLine | None) -> str:
+        lines = [f"[{self.code}] {self._what}"]
         if at is not None:
             lines.append(f"  at {at}")
-        if fix:
-            lines.append(f"  Fix: {fix}")
-        super().__init__("\n".join(lines))
+        if self._fix:
+            lines.append(f"  Fix: {self._fix}")
+        return "\n".join(lines)
 
 
 class DifferentiationError(FuncgradError, TypeError):
@@ -172,10 +186,32 @@ class AxisError(FuncgradError, np.exceptions.AxisError):
     code = "FG017"
 
 
+class ControlFlowError(FuncgradError, TypeError):
+    """Branches return different types, a loop's carry changes its type, or a condition is not one bool."""
+
+    code = "FG018"
+
+
+class CustomRuleError(FuncgradError, TypeError):
+    """A custom rule does not fit its function: it returns too few cotangents, or such of another type."""
+
+    code = "FG019"
+
+
+class NaNError(FuncgradError, FloatingPointError):
+    """A NaN was computed under `debug_nans`, or an infinity under `debug_infs`, from numbers that are neither."""
+
+    code = "FG020"
+
+
 class InternalError(FuncgradError, AssertionError):
     """The IR is malformed. This is a bug in funcgrad: please report it with the message."""
 
     code = "FG099"
+
+
+class RetraceWarning(UserWarning):
+    """A jitted function is staged and compiled again and again; the message says what keeps changing."""
 
 
 def shown(x: object) -> str:
@@ -185,13 +221,30 @@ def shown(x: object) -> str:
 
 
 class SourceLine:
-    """A line of user code: file, line number, function, and its text when it is asked for."""
+    """A line of user code: file, line number, function, and its text when it is asked for.
 
-    __slots__ = ("_code", "_instruction")
+    Attributes:
+        pulled: The names of the primitives whose pullbacks run for this line, the last one innermost; none in a forward
+            pass.
+    """
 
-    def __init__(self, code: CodeType, instruction: int) -> None:
+    __slots__ = ("_code", "_instruction", "pulled")
+
+    def __init__(self, code: CodeType, instruction: int, pulled: tuple[str, ...] = ()) -> None:
         self._code = code
         self._instruction = instruction
+        self.pulled = pulled
+
+    def pulled_back(self, name: str) -> SourceLine:
+        """The same line, where it is pulled back: `name` is the primitive."""
+        return SourceLine(self._code, self._instruction, (*self.pulled, name))
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, SourceLine) and self._code is other._code
+        return same and self._instruction == other._instruction
+
+    def __hash__(self) -> int:
+        return hash((id(self._code), self._instruction))
 
     @property
     def line(self) -> int:
@@ -214,17 +267,36 @@ class SourceLine:
 def user_frame() -> FrameType | None:
     """The innermost frame that lies outside funcgrad and NumPy."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and _is_internal(frame):
+    while frame is not None and is_internal(frame):
         frame = frame.f_back
     return frame
 
 
+# in a backward pass, the line of the forward pass that is being pulled back, and the frame that does so
+_pulled: ContextVar[tuple[FrameType, SourceLine] | None] = ContextVar("funcgrad_pulled", default=None)
+
+
 def user_line() -> SourceLine | None:
-    """The line of user code that is running now."""
-    frame = user_frame()
+    """The line of user code that is running now, or that is being pulled back."""
+    pulled = _pulled.get()
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and is_internal(frame):
+        if pulled is not None and frame is pulled[0]:
+            return pulled[1]
+        frame = frame.f_back
     return None if frame is None else SourceLine(frame.f_code, frame.f_lasti)
 
 
-def _is_internal(frame: FrameType) -> bool:
+def pulling_back(line: SourceLine, f: Callable[..., T], *args: object) -> T:
+    """`f(*args)`, which pulls this line back: where no other user code runs, it is the line that messages name."""
+    token = _pulled.set((sys._getframe(), line))
+    try:
+        return f(*args)
+    finally:
+        _pulled.reset(token)
+
+
+def is_internal(frame: FrameType) -> bool:
+    """True for a frame of this package or of a library that calls back into it."""
     package = frame.f_globals.get("__name__", "").partition(".")[0]
     return package in _FOREIGN or frame.f_code.co_filename.startswith(_PACKAGE)

@@ -14,13 +14,18 @@ Source: the name and the notation are those of JAX's jaxpr, https://docs.jax.dev
 
 from __future__ import annotations
 
+import functools
 import itertools
 import string
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
+from weakref import WeakValueDictionary
+
+import numpy as np
 
 from funcgrad.core.errors import InternalError, SourceLine
+from funcgrad.core.kinds import Program
 from funcgrad.core.primitive import Primitive, out_types
 from funcgrad.core.trace import Tracer, Var
 from funcgrad.core.types import Array, ArrayType, DType, Shape, show, type_of
@@ -65,7 +70,7 @@ class Equation:
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Jaxpr:
     """A first-order, typed, single-assignment program.
 
@@ -74,6 +79,7 @@ class Jaxpr:
         constants: The variables for closed-over arrays, each with its value.
         equations: In an order in which they can be evaluated.
         outputs: Variables or literals.
+        effect: True if running it does something besides giving a result.
 
     Examples:
         >>> import numpy as np
@@ -89,6 +95,10 @@ class Jaxpr:
     constants: tuple[tuple[Var, Array], ...]
     equations: tuple[Equation, ...]
     outputs: tuple[Atom, ...]
+    effect: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "effect", any(equation.primitive.effect for equation in self.equations))
 
     @property
     def in_types(self) -> tuple[ArrayType, ...]:
@@ -105,7 +115,9 @@ class Jaxpr:
         name = Namer()
         constants = "".join(f"{name.typed(var)} " for var, _ in self.constants)
         inputs = "".join(f" {name.typed(var)}" for var in self.inputs)
-        lines = [f"    {render_equation(equation, name, source)}" for equation in self.equations]
+        lines = [
+            "    " + render_equation(equation, name, source).replace("\n", "\n    ") for equation in self.equations
+        ]
         outputs = [name(atom) for atom in self.outputs]
         result = outputs[0] if len(outputs) == 1 else f"({', '.join(outputs)})"
         head = f"{{ lambda {constants};{inputs}."
@@ -210,3 +222,56 @@ def check(jaxpr: Jaxpr) -> None:
             assign(var, where)
     for atom in jaxpr.outputs:
         use(atom, "as an output")
+
+
+def live(equations: Sequence[Equation], outputs: Sequence[Atom], have: Set[Var] = frozenset()) -> list[Equation]:
+    """The equations that the outputs depend on, in order; what is in `have` needs none. Effects are kept."""
+    needed = {atom for atom in outputs if isinstance(atom, Var)} - have
+    kept = []
+    for equation in reversed(equations):
+        used = [var in needed for var in equation.outputs]
+        if any(used) or equation.primitive.effect:
+            if isinstance(equation.primitive, Program) and not all(used):
+                primitive, there = equation.primitive.pruned(tuple(used))
+                outs = tuple(var for var, flag in zip(equation.outputs, there, strict=True) if flag)
+                equation = Equation(primitive, equation.inputs, outs, equation.source)
+            kept.append(equation)
+            needed.update(a for a in equation.inputs if isinstance(a, Var) and a not in have)
+    return kept[::-1]
+
+
+@functools.lru_cache(maxsize=4096)
+def with_outputs(jaxpr: Jaxpr, used: tuple[bool, ...]) -> Jaxpr:
+    """The jaxpr with only those outputs that are used, and the equations for them. The same object when asked again."""
+    outputs = tuple(atom for atom, flag in zip(jaxpr.outputs, used, strict=True) if flag)
+    return Jaxpr(jaxpr.inputs, (), tuple(live(jaxpr.equations, outputs)), outputs)
+
+
+_interned: WeakValueDictionary[Hashable, Jaxpr] = WeakValueDictionary()
+
+
+def interned(jaxpr: Jaxpr) -> Jaxpr:
+    """The first jaxpr that says what this one says, on the same lines of user code; perhaps itself.
+
+    What was derived or compiled from a jaxpr belongs to the object, so equal programs should be one.
+    """
+    return _interned.setdefault(_content(jaxpr), jaxpr)
+
+
+def _content(jaxpr: Jaxpr) -> Hashable:
+    """All that a jaxpr without constants says, with variables by their number."""
+    numbers: dict[Var, int] = {}
+
+    def number(var: Var) -> tuple[int, Shape, DType, bool]:
+        return numbers.setdefault(var, len(numbers)), var.shape, var.dtype, var.weak
+
+    def read(atom: Atom) -> Hashable:
+        if isinstance(atom, Literal):
+            return atom.value.__class__, atom.dtype, np.asarray(atom.value).tobytes()
+        return numbers[atom]
+
+    inputs = tuple(map(number, jaxpr.inputs))
+    body = tuple(
+        (e.primitive, tuple(map(read, e.inputs)), tuple(map(number, e.outputs)), e.source) for e in jaxpr.equations
+    )
+    return inputs, body, tuple(map(read, jaxpr.outputs))

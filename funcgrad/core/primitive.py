@@ -32,6 +32,11 @@ class Primitive(ABC):
         constant: True if the derivative is zero wherever it exists (comparisons, `floor`, `argmax`): a differentiating
             trace then leaves the result untraced.
         keeps_weak: True if an operation on Python scalars alone gives a Python scalar again, as Python's operators do.
+        effect: True if applying it does something besides giving a result (printing): it is never dropped as unused.
+        fresh: True if each result is always writeable memory of its own, never shared with an input or with another
+            result. A compiled program then neither looks nor copies.
+        residuals: True if the backward pass needs more than the inputs and the result. A differentiating trace then
+            calls `forward` instead of `impl`, and `vjp` gets what that saved: `vjp(wanted, g, *residuals)`.
     """
 
     __slots__ = ()
@@ -40,6 +45,9 @@ class Primitive(ABC):
     multiple: ClassVar[bool] = False
     constant: bool = False
     keeps_weak: bool = False
+    fresh: bool = False
+    effect: ClassVar[bool] = False
+    residuals: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -82,7 +90,14 @@ class Primitive(ABC):
 
     @abstractmethod
     def batch(self, batched: tuple[bool, ...], *xs: Array) -> Any:
-        """The operation on a stack of inputs: each batched `x`, and the result, has the batch axis in front."""
+        """The operation on a stack of inputs: each batched `x`, and the result, has the batch axis in front.
+
+        Of several results, those that do not depend on the batched inputs may be given as `Unbatched`.
+        """
+
+    def forward(self, wanted: Wanted, *xs: Array) -> tuple[Any, Sequence[Array]]:
+        """The results and the residuals, for a primitive that has `residuals`; `wanted` is as for `vjp`."""
+        raise NotImplementedError(f"{type(self).__name__}.forward")
 
     def unread(self, wanted: Wanted) -> Sequence[int]:
         """The places in `(y, *xs)` of the values that `vjp` does not read when these inputs are wanted.
@@ -189,6 +204,16 @@ class Masked(Structured):
 
 
 Cotangent: TypeAlias = Array | Structured
+
+
+@final
+class Unbatched:
+    """One of several results of a batching rule: the same for the whole batch, and without a batch axis."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Array) -> None:
+        self.value = value
 
 
 def plain(g: Cotangent | None) -> Array:

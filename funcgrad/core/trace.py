@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from funcgrad.core.types import Array, ArrayType, DType, Shape
 
 if TYPE_CHECKING:
+    from funcgrad.core.errors import SourceLine
     from funcgrad.core.primitive import Primitive
 
 # counting on is atomic, so threads never share a level
@@ -23,9 +25,15 @@ _next_level = itertools.count(1).__next__
 
 @final
 class Var:
-    """A variable of the IR: a name for one array, with its type. Two variables are equal if they are the same."""
+    """A variable of the IR: a name for one array, with its type. Two variables are equal if they are the same.
 
-    __slots__ = ("dtype", "shape", "weak")
+    Attributes:
+        memo: What the trace that made it keeps with it, as long as there is a tracer; unset where it keeps nothing.
+    """
+
+    __slots__ = ("dtype", "memo", "shape", "weak")
+
+    memo: Any
 
     def __init__(self, shape: Shape, dtype: DType, weak: bool = False) -> None:
         self.shape = shape
@@ -43,9 +51,14 @@ class Trace(ABC):
 
     Args:
         name: What error messages call it, such as `grad(loss)`.
+
+    Attributes:
+        because: Why its tracers have no value, if they have none: messages read "inside jit(f) ...".
     """
 
     __slots__ = ("level", "name")
+
+    because: ClassVar[str] = "only its type is known"
 
     def __init__(self, name: str) -> None:
         self.level = _next_level()
@@ -63,6 +76,14 @@ class Trace(ABC):
     @abstractmethod
     def origin(self, var: Var) -> str:
         """The arguments of the traced function that `var` depends on: `argument 'x'`."""
+
+    def settings(self, var: Var) -> Sequence[str]:
+        """The arguments that `var` depends on, where all of them are scalars and so could be static."""
+        return ()
+
+    def made(self, var: Var) -> SourceLine | None:
+        """The line of user code that made `var`, where it is known."""
+        return None
 
 
 class Tracer:

@@ -18,13 +18,14 @@ from typing import Any, ClassVar, NoReturn, TypeAlias, final
 
 import numpy as np
 
-from funcgrad.core.errors import OutOfBoundsError, ShapeError, TracedShapeError
+from funcgrad.core.errors import OutOfBoundsError, ShapeError
 from funcgrad.core.kinds import IndexMap, Scatter
 from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Primitive, Structured, Wanted, masked_linear
 from funcgrad.core.trace import Tracer, concrete
 from funcgrad.core.types import Array, ArrayType, DType, Shape, Typed, broadcast_shapes
 from funcgrad.ops.broadcast import batch_length, stacked
-from funcgrad.ops.shape import inverse, reshape, transpose
+from funcgrad.ops.refusals import refuse_mask
+from funcgrad.ops.shape import inverse, move_axis, reshape, transpose
 
 
 class Entry(enum.Enum):
@@ -162,12 +163,29 @@ class GetItem(Indexed, IndexMap):
         n = batch_length(batched, (x, *arrays))
         if not any(batched[1:]) and (not arrays or advanced_place(self.entries)[1]):
             return GetItem((slice(None), *self.entries), self.selects)(x, *arrays)
-        (x,) = stacked(batched[:1], (x,), n)
+        if not batched[0]:
+            # one array for all: nothing is repeated, and the batch axis stands where those of the index arrays do
+            y = GetItem(self.entries, self.selects)(x, *_aligned(arrays, batched[1:]))
+            return move_axis(y, advanced_place(self.entries)[0], 0)
         entries, arrays, order = batch_positions(n, self.entries, arrays, batched[1:], x.shape[1:])
         return transpose(GetItem(entries, self.selects)(x, *arrays), order)
 
     def show(self) -> str:
         return f"getitem[{_show(self.entries)}]"
+
+
+def _depth(arrays: tuple[Array, ...], batched: tuple[bool, ...]) -> int:
+    """How many axes the index arrays of one example broadcast to."""
+    return max((len(a.shape) - b for a, b in zip(arrays, batched, strict=True)), default=0)
+
+
+def _aligned(arrays: tuple[Array, ...], batched: tuple[bool, ...]) -> tuple[Array, ...]:
+    """The index arrays with axes of length 1 behind the batch axis, where one example has fewer axes than another."""
+    depth = _depth(arrays, batched)
+    return tuple(
+        reshape(a, (a.shape[0], *(1,) * (depth + 1 - len(a.shape)), *a.shape[1:])) if b else a
+        for a, b in zip(arrays, batched, strict=True)
+    )
 
 
 def batch_positions(
@@ -178,11 +196,8 @@ def batch_positions(
     The axes of the index arrays then come first. `order` puts the result's axes where the unbatched result has them,
     behind the batch axis.
     """
-    depth = max((len(a.shape) - b for a, b in zip(arrays, batched, strict=True)), default=0)
-    aligned = tuple(
-        reshape(a, (a.shape[0], *(1,) * (depth + 1 - len(a.shape)), *a.shape[1:])) if b else a
-        for a, b in zip(arrays, batched, strict=True)
-    )
+    depth = _depth(arrays, batched)
+    aligned = _aligned(arrays, batched)
     rows = np.arange(n).reshape((n, *(1,) * depth))
     place, _ = advanced_place(entries)
     rest = len(result_shape(shape, entries, [a.shape[b:] for a, b in zip(arrays, batched, strict=True)])) - depth
@@ -197,12 +212,20 @@ class IndexAdd(Indexed, Scatter):
     """Zeros of a shape, with arrays added at indices: the adjoint of any number of `getitem`s of one array.
 
     The operands are, for each index, its position arrays and then the values. Equal positions add up.
+
+    Args:
+        shape: The shape of the result.
+        indices: The entries of each index.
+        counts: How many position arrays each index has.
+        onto: True if the first operand is an array to add to, in place of zeros.
     """
 
     name: ClassVar[str] = "index_add"
+    fresh = True
     shape: Shape
     indices: tuple[Entries, ...]
     counts: tuple[int, ...]
+    onto: bool = False
 
     @property
     def entries(self) -> Entries:  # type: ignore[override]  # all of them, for printing and hashing
@@ -213,7 +236,7 @@ class IndexAdd(Indexed, Scatter):
     def split(self, operands: tuple[Any, ...]) -> list[tuple[Entries, tuple[Any, ...], Any]]:
         """The operands as a list of (entries, arrays, values)."""
         out = []
-        start = 0
+        start = int(self.onto)
         for entries, count in zip(self.indices, self.counts, strict=True):
             out.append((entries, operands[start : start + count], operands[start + count]))
             start += count + 1
@@ -226,12 +249,20 @@ class IndexAdd(Indexed, Scatter):
             expected = result_shape(self.shape, entries, [a.shape for a in arrays])
             if g.shape != expected:
                 raise ShapeError(f"index_add of values of shape {g.shape} at an index that takes {expected}")
-        return ArrayType(self.shape, _common_dtype(updates))
+        if self.onto and operands[0].shape != self.shape:
+            raise ShapeError(f"index_add onto an array of shape {operands[0].shape}, not {self.shape}")
+        return ArrayType(self.shape, operands[0].dtype if self.onto else _common_dtype(updates))
 
     def impl(self, *operands: Array) -> Array:
-        updates = self.split(operands)
-        y = np.zeros(self.shape, _common_dtype(updates))
-        for entries, arrays, g in updates:
+        if self.onto:
+            return self.overwrite(np.array(operands[0]), *operands[1:])
+        return self._add(np.zeros(self.shape, _common_dtype(self.split(operands))), operands)
+
+    def overwrite(self, x: Array, *rest: Array) -> Array:
+        return self._add(x, (x, *rest)) if self.onto else self.impl(x, *rest)
+
+    def _add(self, y: Array, operands: tuple[Array, ...]) -> Array:
+        for entries, arrays, g in self.split(operands):
             if arrays:
                 np.add.at(y, fill(entries, arrays), g)
             else:
@@ -239,10 +270,11 @@ class IndexAdd(Indexed, Scatter):
         return y
 
     def unread(self, wanted: Wanted) -> Sequence[int]:
-        return (0, *itertools.accumulate(count + 1 for count in self.counts))
+        ends = itertools.accumulate((count + 1 for count in self.counts), initial=int(self.onto))
+        return (0, *range(1, 1 + self.onto), *itertools.islice(ends, 1, None))
 
     def vjp(self, wanted: Wanted, g: Array, y: None, *operands: Array) -> tuple[Array | None, ...]:
-        out: list[Array | None] = []
+        out: list[Array | None] = [None if w is None else g for w in wanted[: int(self.onto)]]
         for (entries, arrays, _), (_, _, w) in zip(self.split(operands), self.split(tuple(wanted)), strict=True):
             out += [None] * len(arrays)
             out.append(None if w is None else GetItem(entries)(g, *arrays))
@@ -254,7 +286,7 @@ class IndexAdd(Indexed, Scatter):
     def batch(self, batched: tuple[bool, ...], *operands: Array) -> Array:
         n = batch_length(batched, operands)
         indices: list[Entries] = []
-        flat: list[Array] = []
+        flat: list[Array] = [*stacked(batched[: int(self.onto)], operands[: int(self.onto)], n)]
         for (entries, arrays, g), (_, array_flags, g_flag) in zip(
             self.split(operands), self.split(batched), strict=True
         ):
@@ -267,10 +299,11 @@ class IndexAdd(Indexed, Scatter):
             indices.append(entries)
             flat += [*arrays, g]
         counts = tuple(c + (entries[0] is ARRAY) for c, entries in zip(self.counts, indices, strict=True))
-        return IndexAdd((n, *self.shape), tuple(indices), counts)(*flat)
+        return IndexAdd((n, *self.shape), tuple(indices), counts, self.onto)(*flat)
 
     def show(self) -> str:
-        return f"index_add[{'; '.join(map(_show, self.indices))}]"
+        onto = "onto " if self.onto else ""
+        return f"index_add[{onto}{'; '.join(map(_show, self.indices))}]"
 
 
 def _common_dtype(updates: list[tuple[Entries, tuple[Any, ...], Any]]) -> DType:
@@ -295,9 +328,12 @@ class Scattered(LazyCotangent):
             operands += [*arrays, g]
         indices = tuple(entries for entries, _, _, _ in self.updates)
         counts = tuple(len(arrays) for _, arrays, _, _ in self.updates)
-        y = IndexAdd(self.of.shape, indices, counts)(*operands)
         if self.whole is not None:
-            return self.whole + y
+            dtype = np.result_type(*(g.dtype for _, _, g, _ in self.updates))
+            if self.whole.dtype == dtype:
+                return IndexAdd(self.of.shape, indices, counts, True)(self.whole, *operands)
+            return self.whole + IndexAdd(self.of.shape, indices, counts)(*operands)
+        y = IndexAdd(self.of.shape, indices, counts)(*operands)
         if not all(selects for _, _, _, selects in self.updates):
             return y
         ones: list[Array] = []
@@ -347,7 +383,7 @@ def parse(shape: Shape, index: Any) -> tuple[Entries, tuple[Array, ...], bool]:
         if item is Ellipsis:
             entries += [slice(None)] * (len(shape) - used) or [Ellipsis] * bool(arrays)
         elif _is_mask(item):
-            _check_mask(item, shape, sum(entry is not None for entry in entries))
+            check_mask(item, shape, sum(entry is not None for entry in entries))
             positions = np.nonzero(item)
             entries += [ARRAY] * len(positions)
             arrays += positions
@@ -372,7 +408,8 @@ def _axes_of(item: Any) -> int:
     return len(item.shape) if _is_mask(item) else 1
 
 
-def _check_mask(mask: Array, shape: Shape, axis: int) -> None:
+def check_mask(mask: Array, shape: Shape, axis: int) -> None:
+    """Refuse a mask that does not have the shape of the axes it selects from, the first of which is `axis`."""
     if mask.shape != shape[axis : axis + len(mask.shape)]:
         raise OutOfBoundsError(
             f"the boolean index has shape {mask.shape}, but the axes it indexes have {shape[axis : axis + mask.ndim]}",
@@ -390,10 +427,7 @@ def _prepare(item: Any) -> Any:
         if item.dtype.kind == "b":
             value = concrete(item)
             if value is None:
-                raise TracedShapeError(
-                    f"x[mask] has as many elements as the mask has True, which is unknown inside {item.tracing.name}",
-                    "to reduce: sum(where(mask, x, 0)); to assign: where(mask, new, x)",
-                )
+                refuse_mask(item)
             return np.asarray(value)
         _check_kind(item.dtype, item)
         return item

@@ -56,12 +56,13 @@ def reads(draw: st.DrawFn) -> Case:
 @st.composite
 def sums(draw: st.DrawFn) -> Case:
     shape, index = draw(indices())
-    operands: list[Any] = []
+    onto = draw(st.booleans())
+    operands: list[Any] = [draw(normal(shape, stream=1))] * onto
     entries, arrays, _ = parse(shape, index)
     repeats = draw(st.integers(1, 2))
     for _ in range(repeats):
         operands += [*arrays, draw(normal(np.zeros(shape)[index].shape))]
-    return Case(IndexAdd(shape, (entries,) * repeats, (len(arrays),) * repeats), tuple(operands))
+    return Case(IndexAdd(shape, (entries,) * repeats, (len(arrays),) * repeats, onto), tuple(operands))
 
 
 @st.composite
