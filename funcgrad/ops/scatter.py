@@ -7,7 +7,7 @@ value wins, and the pullback knows which one that was.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn, final
 
@@ -16,20 +16,24 @@ import numpy as np
 from funcgrad.core.errors import DTypeError, MutationError, NotDifferentiableError, ShapeError
 from funcgrad.core.kinds import Scatter
 from funcgrad.core.primitive import Cotangent, Masked, Wanted
-from funcgrad.core.trace import Tracer
-from funcgrad.core.types import Array, ArrayType, Shape, Typed, is_inexact, show_long, type_of
+from funcgrad.core.trace import Tracer, concrete
+from funcgrad.core.types import Array, ArrayType, Shape, Typed, broadcast_shapes, is_inexact, show_long, type_of
+from funcgrad.ops import elementwise as ew
 from funcgrad.ops.broadcast import batch_length, broadcast_to, stacked
 from funcgrad.ops.index import (
     Entries,
     GetItem,
     Indexed,
     batch_positions,
+    check_mask,
     fill,
+    getitem,
     parse,
     result_shape,
 )
 from funcgrad.ops.pointwise import convert, only_where, select
-from funcgrad.ops.shape import inverse, transpose
+from funcgrad.ops.refusals import refuse_values
+from funcgrad.ops.shape import inverse, reshape, transpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class _Write(Indexed, Scatter):
     """
 
     method: ClassVar[str]
+    fresh = True
     entries: Entries
 
     __hash__ = Indexed.__hash__
@@ -50,6 +55,9 @@ class _Write(Indexed, Scatter):
         if v.shape != expected:
             raise ShapeError(f"x.at[...].{self.method} of shape {v.shape} at an index of shape {expected}")
         return ArrayType(x.shape, x.dtype)
+
+    def impl(self, x: Array, v: Array, *arrays: Array) -> Array:
+        return self.overwrite(np.array(x), v, *arrays)
 
     def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:
         ct_x, ct_v, *nothing = self.vjp(wanted, g.value, y, *xs)
@@ -84,10 +92,9 @@ class ScatterSet(_Write):
 
     __hash__ = Indexed.__hash__
 
-    def impl(self, x: Array, v: Array, *arrays: Array) -> Array:
-        y = np.array(x)
-        y[fill(self.entries, arrays)] = v
-        return y
+    def overwrite(self, x: Array, v: Array, *arrays: Array) -> Array:
+        x[fill(self.entries, arrays)] = v
+        return x
 
     def unread(self, wanted: Wanted) -> Sequence[int]:
         return (0, 1, 2)
@@ -122,13 +129,12 @@ class ScatterAdd(_Write):
 
     __hash__ = Indexed.__hash__
 
-    def impl(self, x: Array, v: Array, *arrays: Array) -> Array:
-        y = np.array(x)
+    def overwrite(self, x: Array, v: Array, *arrays: Array) -> Array:
         if arrays:
-            np.add.at(y, fill(self.entries, arrays), v)
+            np.add.at(x, fill(self.entries, arrays), v)
         else:
-            y[self.entries] += v
-        return y
+            x[self.entries] += v
+        return x
 
     def unread(self, wanted: Wanted) -> Sequence[int]:
         return (0, 1, 2)
@@ -149,10 +155,9 @@ class ScatterMultiply(_Write):
 
     __hash__ = Indexed.__hash__
 
-    def impl(self, x: Array, v: Array, *arrays: Array) -> Array:
-        y = np.array(x)
-        np.multiply.at(y, self._index(arrays), v)
-        return y
+    def overwrite(self, x: Array, v: Array, *arrays: Array) -> Array:
+        np.multiply.at(x, self._index(arrays), v)
+        return x
 
     def unread(self, wanted: Wanted) -> Sequence[int]:
         w_x, w_v, *_ = wanted
@@ -199,10 +204,9 @@ class ScatterMin(_WriteExtremum):
 
     __hash__ = Indexed.__hash__
 
-    def impl(self, x: Array, v: Array, *arrays: Array) -> Array:
-        y = np.array(x)
-        np.minimum.at(y, self._index(arrays), v)
-        return y
+    def overwrite(self, x: Array, v: Array, *arrays: Array) -> Array:
+        np.minimum.at(x, self._index(arrays), v)
+        return x
 
 
 @final
@@ -215,14 +219,15 @@ class ScatterMax(_WriteExtremum):
 
     __hash__ = Indexed.__hash__
 
-    def impl(self, x: Array, v: Array, *arrays: Array) -> Array:
-        y = np.array(x)
-        np.maximum.at(y, self._index(arrays), v)
-        return y
+    def overwrite(self, x: Array, v: Array, *arrays: Array) -> Array:
+        np.maximum.at(x, self._index(arrays), v)
+        return x
 
 
 def _distinct(shape: tuple[int, ...], entries: Entries, arrays: tuple[Array, ...]) -> bool:
     """True if no position is written twice; False too where the positions are not known."""
+    if all(math.prod(a.shape) <= 1 for a in arrays):
+        return True
     if any(isinstance(a, Tracer) for a in arrays):
         return False
     places = np.arange(int(np.prod(shape))).reshape(shape)[fill(entries, arrays)]
@@ -231,6 +236,69 @@ def _distinct(shape: tuple[int, ...], entries: Entries, arrays: tuple[Array, ...
 
 def _array(x: Array) -> Array:
     return x if isinstance(x, Tracer) else np.asarray(x)
+
+
+def held_as(x: Array, v: Array, call: str) -> Array:
+    """`v` in the dtype of `x`, into which `call` is to write it.
+
+    Raises:
+        DTypeError: `x` cannot hold such values.
+    """
+    given = type_of(v)
+    if (is_inexact(given.dtype) and not is_inexact(x.dtype)) or given.dtype.kind == "c" != x.dtype.kind:
+        raise DTypeError(
+            f"{call.format(x='x')}: v is {show_long(given)}, which an x of {x.dtype.name} cannot hold",
+            call.format(x=f"x.astype({given.dtype.name})"),
+        )
+    return convert(v, x.dtype)
+
+
+def _uncounted_mask(shape: Shape, index: Any) -> tuple[Array, int] | None:
+    """The mask in an index that is a mask and nothing else, and the axis it begins at.
+
+    None if the mask is known and has axes: then it stands for positions.
+    """
+    items = index if isinstance(index, tuple) else (index,)
+    masks = [i for i, item in enumerate(items) if isinstance(item, bool) or getattr(item, "dtype", None) == bool]
+    if len(masks) != 1:
+        return None
+    (place,) = masks
+    mask = _array(items[place])
+    others = (*items[:place], *items[place + 1 :])
+    if (mask.shape and concrete(mask) is not None) or not all(map(_takes_all, others)):
+        return None
+    from_behind = any(item is Ellipsis for item in items[:place])
+    axis = len(shape) - mask.ndim - len(items[place + 1 :]) if from_behind else place
+    check_mask(mask, shape, axis)
+    return mask, axis
+
+
+def _takes_all(item: Any) -> bool:
+    return item is Ellipsis or (isinstance(item, slice) and item == slice(None))
+
+
+def _where(mask: Array, axis: int, x: Array, v: Array, operation: type[_Write]) -> Array:
+    """What `operation` does at a mask, without counting: every element is combined, and those it selects are taken."""
+    before, after = x.shape[:axis], x.shape[axis + mask.ndim :]
+    shape = (*before, 1, *after)
+    try:
+        fits = broadcast_shapes(v.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits and isinstance(mask, Tracer):
+        refuse_values(mask, f"x.at[mask].{operation.method}(v)", v)
+    v = reshape(broadcast_to(v, shape), (*before, *(1,) * mask.ndim, *after))
+    chosen = reshape(mask, (*mask.shape, *(1,) * len(after)))
+    return select(chosen, _COMBINED[operation](x, v), x)
+
+
+_COMBINED: dict[type[_Write], Callable[[Array, Array], Array]] = {
+    ScatterSet: lambda x, v: v,
+    ScatterAdd: ew.add,
+    ScatterMultiply: ew.multiply,
+    ScatterMin: ew.minimum,
+    ScatterMax: ew.maximum,
+}
 
 
 @final
@@ -269,8 +337,8 @@ class Update:
         self._index = index
 
     def get(self) -> Array:
-        """`x[index]`."""
-        return self._x[self._index]
+        """`x[index]`, for a plain `x` and a traced index too."""
+        return getitem(self._x, self._index)
 
     def set(self, v: Array) -> Array:
         """A copy of `x` with `v` at the index; of equal positions the last one counts."""
@@ -302,17 +370,13 @@ class Update:
 
     def _write(self, operation: type[_Write], v: Array) -> Array:
         x = self._x
-        v = _array(v)
-        given = type_of(v)
-        if (is_inexact(given.dtype) and not is_inexact(x.dtype)) or given.dtype.kind == "c" != x.dtype.kind:
-            method = operation.method
-            raise DTypeError(
-                f"x.at[index].{method}(v): v is {show_long(given)}, which an x of {x.dtype.name} cannot hold",
-                f"x.astype({given.dtype.name}).at[index].{method}(v)",
-            )
+        mask = _uncounted_mask(x.shape, self._index)
+        v = held_as(x, _array(v), f"{{x}}.at[index].{operation.method}(v)")
+        if mask is not None:
+            return _where(*mask, x, v, operation)
         entries, arrays, _ = parse(x.shape, self._index)
         shape = GetItem(entries).out_type(type_of(x), *map(type_of, arrays)).shape
-        return operation(entries)(x, broadcast_to(convert(v, x.dtype), shape), *arrays)
+        return operation(entries)(x, broadcast_to(v, shape), *arrays)
 
 
 def at(x: Array) -> At:
