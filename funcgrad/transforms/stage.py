@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
 from funcgrad import tree as pytree
 from funcgrad.core import config
-from funcgrad.core.errors import ArgumentError, DTypeError, LeakedTracerError, shown, user_line
-from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check
+from funcgrad.core.errors import ArgumentError, DTypeError, SourceLine, shown, user_line
+from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check, interned
 from funcgrad.core.primitive import Primitive, out_types
 from funcgrad.core.trace import Trace, Tracer, Var
-from funcgrad.core.types import PYTHON_SCALARS, Array, ArrayType, type_of
+from funcgrad.core.types import PYTHON_SCALARS, Array, ArrayType, is_inexact, show_long, type_of
 from funcgrad.ops.array import TracedArray
-from funcgrad.transforms.arguments import Selection, function_name
+from funcgrad.ops.broadcast import BroadcastTo
+from funcgrad.ops.flow import Given
+from funcgrad.ops.refusals import refuse_leak
+from funcgrad.transforms.arguments import Selection, function_name, parameter_names
 
 
 class Stage(Trace):
-    """A trace without values: each operation becomes an equation."""
+    """A trace without values: each operation becomes an equation.
 
-    __slots__ = ("_constants", "_finished", "_kept", "equations", "names")
+    Args:
+        name: What error messages call it, such as `jit(f)`.
+        derived: True if it runs rules over a jaxpr, not a user's function. What arrays there are then come from the
+            rules: they become part of the program.
+    """
 
-    def __init__(self, name: str) -> None:
+    __slots__ = ("_constants", "_derived", "_finished", "equations", "names", "source")
+
+    def __init__(self, name: str, derived: bool = False) -> None:
         super().__init__(name)
         self.equations: list[Equation] = []
+        # the line of user code that the next equations come from, where it is not the one that is running
+        self.source: SourceLine | None = None
+        self._derived = derived
         self.names: dict[Var, Callable[[], str]] = {}
         self._constants: dict[int, tuple[Var, Array]] = {}
         self._finished = False
 
-    def enter(self, t: ArrayType, name: Callable[[], str]) -> Tracer:
+    def enter(self, t: ArrayType, name: Callable[[], str]) -> TracedArray:
         """A tracer for an input of type `t`, which error messages call `name()`."""
         var = Var(t.shape, t.dtype, t.weak)
         self.names[var] = name
@@ -45,6 +59,8 @@ class Stage(Trace):
             return Literal(x)
         if not isinstance(x, Tracer):
             x = np.asarray(x)
+            if self._derived:
+                return Literal(x[()]) if x.shape == () else self._constant(x)
         known = self._constants.get(id(x))
         if known is None:
             t = type_of(x)
@@ -54,19 +70,41 @@ class Stage(Trace):
     def apply(self, primitive: Primitive, args: tuple[Array, ...]) -> Any:
         """Write an equation."""
         if self._finished:
-            raise LeakedTracerError(
-                f"a value that was created while {self.name} was being traced is used in {primitive.name} "
-                "after the tracing has ended",
-                "return the value from the function instead of storing it elsewhere",
-            )
+            refuse_leak(next(x for x in args if isinstance(x, Tracer) and x.tracing is self), primitive.name)
         for x in args:
             if isinstance(x, Tracer) and x.tracing.level > self.level:
                 return x.tracing.apply(primitive, args)
         inputs = tuple(map(self.atom, args))
         outputs = tuple(Var(t.shape, t.dtype, t.weak) for t in out_types(primitive, inputs))
-        self.equations.append(Equation(primitive, inputs, outputs, user_line()))
+        self.equations.append(Equation(primitive, inputs, outputs, self.source or user_line()))
         tracers = tuple(TracedArray(self, var, None) for var in outputs)
         return tracers if primitive.multiple else tracers[0]
+
+    def _constant(self, x: Array) -> Var:
+        known = self._constants.get(id(x))
+        if known is None:
+            var = Var(x.shape, x.dtype)
+            # the table keeps the array alive, so that its id stays its own
+            known = self._constants[id(x)] = (var, x)
+            uniform = x.size and not any(x.strides)
+            primitive = BroadcastTo(x.shape) if uniform else Given.of(x)
+            inputs = (Literal(x[(0,) * x.ndim]),) if uniform else ()
+            self.equations.append(Equation(primitive, inputs, (var,), self.source))
+        return known[0]
+
+    def replay(self, jaxpr: Jaxpr, args: Sequence[Array]) -> list[Array]:
+        """`evaluate`, with each new equation at the line of the one that it comes from."""
+        env: dict[Var, Array] = dict(zip(jaxpr.inputs, args, strict=True))
+
+        def read(atom: Atom) -> Array:
+            return atom.value if isinstance(atom, Literal) else env[atom]
+
+        for equation in jaxpr.equations:
+            self.source = equation.source
+            y = equation.primitive(*map(read, equation.inputs))
+            env.update(zip(equation.outputs, y if equation.primitive.multiple else (y,), strict=True))
+        self.source = None
+        return [read(atom) for atom in jaxpr.outputs]
 
     @property
     def finished(self) -> bool:
@@ -75,31 +113,114 @@ class Stage(Trace):
 
     def origin(self, var: Var) -> str:
         """The inputs that `var` depends on, as error messages call them."""
+        return ", ".join(self.names[v]() for v in self._reached(var))
+
+    def settings(self, var: Var) -> Sequence[str]:
+        """The same, if all of them are scalars."""
+        reached = self._reached(var)
+        return () if any(v.shape for v in reached) else [self.names[v]() for v in reached]
+
+    def _reached(self, var: Var) -> list[Var]:
+        """The inputs that `var` depends on."""
         reached = {var}
         for equation in reversed(self.equations):
             if not reached.isdisjoint(equation.outputs):
                 reached.update(atom for atom in equation.inputs if isinstance(atom, Var))
-        return ", ".join(name() for v, name in self.names.items() if v in reached)
+        return [v for v in self.names if v in reached]
+
+    def made(self, var: Var) -> SourceLine | None:
+        """The line of the equation that gives `var`; None for an input."""
+        return next((equation.source for equation in self.equations if var in equation.outputs), None)
 
     def finish(self, inputs: Sequence[Tracer], outputs: Sequence[Array]) -> Jaxpr:
         """End the trace: the jaxpr from these inputs to these outputs."""
         atoms = tuple(map(self.atom, outputs))
         self._finished = True
-        jaxpr = Jaxpr(tuple(x.variable for x in inputs), tuple(self._constants.values()), tuple(self.equations), atoms)
+        constants = () if self._derived else tuple(self._constants.values())
+        jaxpr = Jaxpr(tuple(x.variable for x in inputs), constants, tuple(self.equations), atoms)
         if config.CHECK:
             check(jaxpr)
         return jaxpr
 
 
-def _leaf_type(x: Any, name: Callable[[], str]) -> ArrayType:
-    if isinstance(x, ArrayType):
-        return x
-    if x.__class__ in PYTHON_SCALARS or (hasattr(x, "dtype") and hasattr(x, "shape")):
-        return type_of(x)
-    raise DTypeError(
-        f"{name()} is {shown(x)}, not an array or a number",
-        "mark the argument static (static_argnums) or close over it",
-    )
+def closed(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Array]]:
+    """The jaxpr with its constants as leading inputs, and their values."""
+    lifted = tuple(var for var, _ in jaxpr.constants)
+    body = Jaxpr((*lifted, *jaxpr.inputs), (), jaxpr.equations, jaxpr.outputs)
+    return interned(body), [value for _, value in jaxpr.constants]
+
+
+def _is_numeric(x: Any) -> bool:
+    """True for a number, and for an array of numbers."""
+    if x.__class__ in PYTHON_SCALARS:
+        return True
+    if not (hasattr(x, "dtype") and hasattr(x, "shape")):
+        return False
+    return getattr(x.dtype, "kind", "") in "biufc" or is_inexact(x.dtype)
+
+
+class _Arguments:
+    """The arguments of a function that is staged: what messages call them, and what they have to be."""
+
+    def __init__(self, transformation: str, f: Callable[..., Any], structure: pytree.Structure) -> None:
+        self._transformation = transformation
+        self._f = f
+        self._selection = Selection(transformation, f, None, None)
+        self._structure = structure
+
+    def _place(self, i: int) -> tuple[int | str, str]:
+        """The argument that leaf `i` belongs to, and where in there it is."""
+        place = self._structure.accessors()[i]
+        return place[1].entry, place[2:].codify("")
+
+    def name(self, i: int) -> str:
+        """What messages call leaf `i`: `argument 'p' leaf ['w']`."""
+        entry, path = self._place(i)
+        argument = self._selection.describe(entry)
+        return argument + (f" leaf {path}" if path else "")
+
+    def type_of(self, i: int, x: Any) -> ArrayType:
+        """The type of leaf `i`.
+
+        Raises:
+            DTypeError: It is neither an array nor a number.
+        """
+        if isinstance(x, ArrayType):
+            return x
+        if _is_numeric(x):
+            return type_of(x)
+        array = isinstance(x, np.ndarray)
+        what = f"{show_long(type_of(x))}, not an array of numbers" if array else f"{shown(x)}, not an array"
+        name = f"{self._transformation}({function_name(self._f)})"
+        raise DTypeError(f"{name}: {self.name(i)} is {what}", self._way_out(i, x))
+
+    def _way_out(self, i: int, x: Any) -> str:
+        entry, path = self._place(i)
+        if isinstance(x, np.ndarray):
+            return "pass an array of numbers: x.astype(float)"
+        if path:
+            return "take it out of the pytree, or mark the field of a dataclass: field(metadata={'static': True})"
+        if self._transformation == "eval_shape":
+            return "close over it: eval_shape(lambda x: f(x, 'fast'), x)"
+        if isinstance(entry, int) and self._transformation == "jit":
+            names = parameter_names(self._f)
+            entry = names[entry] if names[entry : entry + 1] not in ([], ["self"]) else entry
+        option = f"static_argnames={entry!r}" if isinstance(entry, str) else f"static_argnums={entry}"
+        mark = f"mark it: {self._transformation}({function_name(self._f)}, {option})"
+        if isinstance(x, str | bytes | enum.Enum | FunctionType):
+            return mark
+        return f"{mark}; an object with arrays in it: make its class a dataclass, or tree.register_pytree_node"
+
+
+def _check_result(name: str, leaves: Sequence[Any], structure: pytree.Structure) -> None:
+    """What is staged returns arrays, numbers and None."""
+    for i, x in enumerate(leaves):
+        if not (isinstance(x, Tracer) or _is_numeric(x)):
+            path = pytree.paths(structure)[i]
+            raise DTypeError(
+                f"{name}: the function returned {shown(x)}{f' at {path}' if path else ''}, not an array or a number",
+                "return arrays, numbers and None, in tuples, lists, dicts and dataclasses; add the rest outside",
+            )
 
 
 def stage(
@@ -108,28 +229,19 @@ def stage(
     kwargs: dict[str, Any],
     transformation: str = "make_jaxpr",
     static: Sequence[int] = (),
-) -> tuple[Jaxpr, Any]:
+) -> tuple[Jaxpr, pytree.Structure]:
     """The jaxpr of `f` on arguments of these types, and the structure of its result.
 
     The arguments at the places `static` are passed to `f` as they are.
     """
     trace = Stage(f"{transformation}({function_name(f)})")
     leaves, structure = pytree.flatten(({i: x for i, x in enumerate(args) if i not in static}, kwargs))
-    selection = Selection(transformation, f, None, None)
-
-    def name_of(i: int) -> str:
-        place = structure.accessors()[i]
-        argument = selection.describe(place[1].entry)
-        path = place[2:].codify("")
-        return argument + (f" leaf {path}" if path else "")
-
-    tracers = []
-    for i, leaf in enumerate(leaves):
-        name = functools.partial(name_of, i)
-        tracers.append(trace.enter(_leaf_type(leaf, name), name))
+    arguments = _Arguments(transformation, f, structure)
+    tracers = [trace.enter(arguments.type_of(i, x), functools.partial(arguments.name, i)) for i, x in enumerate(leaves)]
     traced_args, traced_kwargs = pytree.unflatten(structure, tracers)
     out = f(*(traced_args.get(i, x) for i, x in enumerate(args)), **traced_kwargs)
     out_leaves, out_structure = pytree.flatten(out)
+    _check_result(trace.name, out_leaves, out_structure)
     return trace.finish(tracers, out_leaves), out_structure
 
 

@@ -7,16 +7,16 @@ cotangents of its inputs, and those of one variable are summed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, NoReturn, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn, Protocol, cast
 
 import numpy as np
 
 from funcgrad.core import config
 from funcgrad.core.errors import HeldArrayError, LeakedTracerError, SourceLine, user_line
-from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Primitive, Structured, plain
+from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Primitive, Structured, Wanted, plain
 from funcgrad.core.trace import Trace, Tracer, Var
-from funcgrad.core.types import Array, plain_array, show_long, type_of
+from funcgrad.core.types import Array, is_inexact, plain_array, show_long, type_of
 from funcgrad.transforms.hold import Holder
 
 _NUMBERS = frozenset({bool, int, float, complex, *np.sctypeDict.values()})
@@ -26,10 +26,22 @@ _new = object.__new__
 _FINISHED = cast(list[Any], None)
 
 
+class Differentiable(Protocol):
+    """What can be recorded with residuals: a primitive that has them, or a custom rule."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def residuals(self) -> bool: ...
+    def __call__(self, *args: Array) -> tuple[Array, ...]: ...
+    def forward(self, wanted: Wanted, *xs: Array) -> tuple[tuple[Array, ...], Sequence[Array]]: ...
+    def vjp(self, wanted: Wanted, g: Any, *residuals: Array) -> tuple[Cotangent | None, ...]: ...
+
+
 class Record(NamedTuple):
     """One application of a primitive, as its pullback needs it: `primitive.vjp(inputs, g, *saved)`."""
 
-    primitive: Primitive
+    primitive: Primitive | Differentiable
     inputs: list[Var | None]
     saved: list[Array]
     out: Any
@@ -94,6 +106,8 @@ class Tape(Trace):
                 constant = True
             inputs.append(None)
             saved.append(x)
+        if primitive.residuals:
+            return self.record(primitive, inputs, saved)
         if self.nested:
             y = primitive(*saved)
         else:
@@ -144,6 +158,29 @@ class Tape(Trace):
         self.records.append(Record(primitive, inputs, saved, outs))
         return tuple(self.tracer(self, out, y) for out, y in zip(outs, ys, strict=True))
 
+    def record(self, primitive: Differentiable, inputs: list[Var | None], args: list[Array]) -> tuple[Array, ...]:
+        """Compute by the forward rule, and record. Results that carry no derivative stay untraced.
+
+        `inputs` are the variables of the arguments that this tape traces, `args` the values of all.
+        """
+        wanted = [None if v is None or not is_inexact(v.dtype) else v for v in inputs]
+        if all(w is None for w in wanted):
+            return primitive(*args)
+        ys, residuals = primitive.forward(wanted, *args)
+        if self.records is _FINISHED:
+            self._refuse_leak(primitive, inputs)
+        kept = {id(r) for r in residuals}
+        for var, x in zip(inputs, args, strict=True):
+            if var is None and isinstance(x, np.ndarray) and id(x) in kept:
+                self.held.hold(x)
+        variables = tuple(Var(t.shape, t.dtype, t.weak) for t in map(type_of, ys))
+        if self.lines is not None:
+            self.lines.update(dict.fromkeys(variables, user_line()))
+        self.records.append(Record(primitive, wanted, list(residuals), variables))
+        return tuple(
+            self.tracer(self, var, y) if is_inexact(var.dtype) else y for var, y in zip(variables, ys, strict=True)
+        )
+
     def _hold(self, inputs: list[Var | None], saved: list[Array]) -> None:
         """Hold the constants that the backward pass will read."""
         for var, x in zip(inputs, saved[1:], strict=True):
@@ -155,9 +192,9 @@ class Tape(Trace):
         if not self.held:
             return
         copies: dict[int, Array] = {}
-        for _, inputs, saved, _ in records:
-            for place, (var, x) in enumerate(zip(inputs, saved[1:], strict=True), 1):
-                if var is None and self.held.holds(x):
+        for _, _, saved, _ in records:
+            for place, x in enumerate(saved):
+                if self.held.holds(x):
                     saved[place] = copies.setdefault(id(x), x.copy())
 
     def explain(self, error: ValueError) -> None:
@@ -185,7 +222,7 @@ class Tape(Trace):
         self.records = _FINISHED
         return records
 
-    def _refuse_leak(self, primitive: Primitive, inputs: list[Var | None]) -> NoReturn:
+    def _refuse_leak(self, primitive: Primitive | Differentiable, inputs: list[Var | None]) -> NoReturn:
         leaked = next(var for var in inputs if var is not None)
         made = "" if self.lines is None else f", at {self.lines.get(leaked) or 'its entry'}"
         raise LeakedTracerError(
@@ -240,7 +277,8 @@ class Cotangents:
         table = self.table
         for primitive, inputs, saved, out in records:
             if out.__class__ is tuple:
-                g: Any = tuple([plain(table.pop(v, None)) for v in out])
+                take = _dense if primitive.residuals else plain
+                g: Any = tuple([take(table.pop(v, None)) for v in out])
                 if all(part is None for part in g):
                     continue
             else:
@@ -259,6 +297,10 @@ class Cotangents:
                         self.add(var, ct)
                     else:
                         table[var] = ct  # type: ignore[index]  # there is no cotangent where there is no variable
+
+
+def _dense(g: Cotangent | None) -> Cotangent | None:
+    return g.dense() if isinstance(g, Structured) else g
 
 
 def _sum(a: Cotangent, b: Cotangent) -> Cotangent:

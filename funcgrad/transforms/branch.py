@@ -1,0 +1,169 @@
+"""Branches as a program: of several jaxprs with the same operands and results, one runs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import numpy as np
+
+from funcgrad.compiler.engine import cached_executable
+from funcgrad.core.ir import Jaxpr, with_outputs
+from funcgrad.core.kinds import Program
+from funcgrad.core.primitive import Cotangent, Masked, Wanted, plain
+from funcgrad.core.types import Array, ArrayType, Typed
+from funcgrad.ops.broadcast import batch_length
+from funcgrad.ops.pointwise import select
+from funcgrad.ops.shape import reshape
+from funcgrad.transforms.batch import batch_jaxpr
+from funcgrad.transforms.call import Call, check_inputs, marked
+from funcgrad.transforms.split import (
+    ABSENT,
+    PLAIN,
+    Pattern,
+    gathered,
+    halves,
+    kinds_and_arrays,
+    save_everything,
+)
+from funcgrad.transforms.stage import Stage
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Cond(Program):
+    """The branch whose number is the first operand, applied to the other operands."""
+
+    name: ClassVar[str] = "cond"
+    branches: tuple[Jaxpr, ...]
+
+    @property
+    def effect(self) -> bool:  # type: ignore[override]  # follows from the jaxprs here
+        return any(branch.effect for branch in self.branches)
+
+    def pruned(self, used: tuple[bool, ...]) -> tuple[Cond, tuple[bool, ...]]:
+        return Cond(tuple(with_outputs(branch, used) for branch in self.branches)), used
+
+    def out_type(self, index: Typed, *xs: Typed) -> tuple[ArrayType, ...]:
+        for branch in self.branches:
+            check_inputs("cond", branch, xs)
+        return self.branches[0].out_types
+
+    def impl(self, index: Array, *xs: Array) -> tuple[Array, ...]:
+        return tuple(cached_executable(self.branches[int(index)])(*xs))
+
+    def forward(self, wanted: Wanted, index: Array, *xs: Array) -> tuple[tuple[Array, ...], Sequence[Array]]:
+        cut = _branch_halves(self.branches, tuple(w is not None for w in wanted[1:]))
+        ys = Cond(cut.forward)(index, *xs)
+        n = len(self.branches[0].outputs)
+        return ys[:n], [index, *(xs[i] for i in cut.passed), *ys[n:]]
+
+    def vjp(self, wanted: Wanted, g: Any, index: Array, *residuals: Array) -> tuple[Cotangent | None, ...]:
+        cut = _branch_halves(self.branches, tuple(w is not None for w in wanted[1:]))
+        pattern, gs = cut.entering(g)
+        backward, results = cut.backward(pattern)
+        return (None, *gathered(results, Cond(backward)(index, *residuals, *gs)))
+
+    def batch(self, batched: tuple[bool, ...], index: Array, *xs: Array) -> tuple[Any, ...]:
+        n = batch_length(batched, (index, *xs))
+        flags = batched[1:]
+        if batched[0]:
+            return self._chosen(index, xs, flags, n)
+        each = [batch_jaxpr(branch, flags, n)[1] for branch in self.branches]
+        out = tuple(map(any, zip(*each, strict=True)))
+        return marked(Cond(tuple(batch_jaxpr(b, flags, n, out)[0] for b in self.branches))(index, *xs), out)
+
+    def _chosen(self, index: Array, xs: Sequence[Array], flags: Sequence[bool], n: int) -> tuple[Array, ...]:
+        """Each example has its own branch: all of them run, and each example takes the results of its own."""
+        first, *others = [
+            Call("branch", batch_jaxpr(branch, flags, n, everything=True)[0])(*xs) for branch in self.branches
+        ]
+        out = list(first)
+        for number, ys in enumerate(others, 1):
+            here = index == number
+            out = [select(reshape(here, (n, *(1,) * (len(y.shape) - 1))), y, x) for x, y in zip(out, ys, strict=True)]
+        return tuple(out)
+
+
+@final
+class _BranchHalves:
+    """Branches, each cut in two, so that all take and give the same: each has places of its own for what it saves."""
+
+    def __init__(self, branches: tuple[Jaxpr, ...], wanted: tuple[bool, ...]) -> None:
+        self._cuts = [halves(branch, wanted, save_everything, False) for branch in branches]
+        self.passed = tuple(sorted({i for cut in self._cuts for i in cut.passed}))
+        count = len(branches[0].outputs)
+        self._saved = [cut.forward.out_types[count:] for cut in self._cuts]
+        self.forward = tuple(self._forward_of(number, count) for number in range(len(branches)))
+        self._full = tuple(map(max, zip(*(cut.full for cut in self._cuts), strict=True)))
+
+    def _forward_of(self, number: int, count: int) -> Jaxpr:
+        forward = self._cuts[number].forward
+        stage = Stage("cond", derived=True)
+        xs = [stage.enter(t, lambda: "an operand") for t in forward.in_types]
+        out = stage.replay(forward, xs)
+        saved = [
+            out[count:] if branch == number else [_nothing(t) for t in types]
+            for branch, types in enumerate(self._saved)
+        ]
+        return stage.finish(xs, [*out[:count], *(y for part in saved for y in part)])
+
+    def entering(self, gs: Sequence[Cotangent | None]) -> tuple[Pattern, list[Array]]:
+        """The pattern of these cotangents, and the arrays they consist of."""
+        return kinds_and_arrays([g if kind else None for g, kind in zip(gs, self._full, strict=True)])
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019  # as many as there are patterns; they live as long as the halves
+    def backward(self, pattern: Pattern) -> tuple[tuple[Jaxpr, ...], Pattern]:
+        """The backward halves for cotangents of this pattern, and the kinds of their results."""
+        mine = [
+            tuple(kind if full else ABSENT for kind, full in zip(pattern, cut.full, strict=True)) for cut in self._cuts
+        ]
+        each = [cut.backward(own).results for cut, own in zip(self._cuts, mine, strict=True)]
+        results = tuple(map(max, zip(*each, strict=True)))
+        return tuple(self._backward_of(i, own, pattern, results) for i, own in enumerate(mine)), results
+
+    def _backward_of(self, number: int, own: Pattern, pattern: Pattern, results: Pattern) -> Jaxpr:
+        cut = self._cuts[number]
+        stage = Stage("cond", derived=True)
+        passed = [stage.enter(cut.forward.in_types[i], lambda: "an operand") for i in self.passed]
+        saved = [[stage.enter(t, lambda: "a residual") for t in types] for types in self._saved]
+        gs = []
+        for kind, t in zip(pattern, cut.forward.out_types, strict=False):
+            types = [ArrayType(t.shape, t.dtype), ArrayType(t.shape, np.dtype(bool))][:kind]
+            gs.append([stage.enter(t, lambda: "a cotangent") for t in types])
+        residuals = [*(passed[self.passed.index(i)] for i in cut.passed), *saved[number]]
+        taken = [g for parts, kind in zip(gs, own, strict=True) for g in parts[:kind]]
+        backward = cut.backward(own)
+        cts = gathered(backward.results, stage.replay(backward.jaxpr, [*residuals, *taken]))
+        out = [
+            array
+            for ct, kind, t in zip(cts, results, cut.forward.in_types, strict=True)
+            for array in _as_kind(ct, kind, t)
+        ]
+        inputs = [*passed, *(r for part in saved for r in part), *(g for parts in gs for g in parts)]
+        return stage.finish(inputs, out)
+
+
+def _nothing(t: ArrayType) -> Array:
+    """A value of a type, to fill the place of what another branch saves."""
+    zero = np.zeros((), t.dtype)
+    return zero.item() if t.weak else np.broadcast_to(zero, t.shape)
+
+
+def _as_kind(ct: Cotangent | None, kind: int, t: ArrayType) -> list[Array]:
+    """The arrays of a cotangent, as one of this kind."""
+    if kind == ABSENT:
+        return []
+    value = np.broadcast_to(np.zeros((), t.dtype), t.shape) if ct is None else plain(ct)
+    if kind == PLAIN:
+        return [value]
+    if isinstance(ct, Masked):
+        return [value, ct.mask]
+    return [value, np.broadcast_to(np.array(ct is not None), t.shape)]
+
+
+@functools.lru_cache(maxsize=4096)
+def _branch_halves(branches: tuple[Jaxpr, ...], wanted: tuple[bool, ...]) -> _BranchHalves:
+    return _BranchHalves(branches, wanted)

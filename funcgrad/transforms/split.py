@@ -1,0 +1,341 @@
+"""The two halves of a differentiated jaxpr, for everything that holds one: calls, branches, loops.
+
+The forward and the backward pass are staged together, as one jaxpr of the inputs and of the cotangents of the outputs.
+Cut where the cotangents enter: what depends on them is the backward half, the rest the forward half, and a value that
+crosses the cut is a residual. A policy decides, value by value, whether a residual is saved or computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias, final
+
+import numpy as np
+
+from funcgrad.compiler.simplify import simplify
+from funcgrad.core import config
+from funcgrad.core.errors import InternalError, SourceLine
+from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check, live
+from funcgrad.core.kinds import IndexMap
+from funcgrad.core.primitive import Cotangent, Masked, Primitive, Structured
+from funcgrad.core.trace import Tracer, Var
+from funcgrad.core.types import Array, ArrayType, is_inexact
+from funcgrad.ops.array import TracedArray
+from funcgrad.transforms.derived import derived
+from funcgrad.transforms.stage import Stage
+from funcgrad.transforms.tape import Cotangents, Record, Tape
+
+Policy: TypeAlias = Callable[[Primitive, ArrayType], bool]
+"""Says of a value, by the primitive that computes it and its type, whether to save it for the backward pass."""
+
+# what is known of the cotangent of an output: there is none, it is an array, or an array and the mask of its zeros
+ABSENT, PLAIN, MASKED = 0, 1, 2
+Pattern: TypeAlias = tuple[int, ...]
+
+
+def save_everything(primitive: Primitive, t: ArrayType) -> bool:
+    """Save what the backward pass reads."""
+    return True
+
+
+def save_nothing(primitive: Primitive, t: ArrayType) -> bool:
+    """Compute everything again from the inputs."""
+    return False
+
+
+class Backward(NamedTuple):
+    """A backward half.
+
+    Attributes:
+        jaxpr: From the residuals, the cotangents that its pattern names, and the sums to which it adds, to cotangents
+            of wanted inputs.
+        results: For each input the kind of its cotangent: absent, plain, or masked (then two outputs: value, mask).
+    """
+
+    jaxpr: Jaxpr
+    results: Pattern
+
+
+class _Joint(NamedTuple):
+    """A joint jaxpr, and where in it things are."""
+
+    jaxpr: Jaxpr
+    inputs: int
+    outputs: int
+    sums: int
+    patterns: list[Pattern]
+    results: list[Pattern]
+
+
+@final
+class Halves:
+    """A jaxpr, cut in two for differentiation with respect to some of its inputs.
+
+    Args:
+        jaxpr: Without constants.
+        wanted: For each input whether its cotangent is wanted.
+        policy: What to save; everything that is read if nothing is said.
+        stacks: False if arrays of unknown length (what a while loop saved) cannot be residuals.
+        summed: The numbers of the inputs whose cotangents are added to what was there before.
+
+    Attributes:
+        forward: The jaxpr from the inputs to the outputs, followed by those residuals that it computes.
+        passed: The numbers of the inputs that are residuals as they are. They come before the computed ones.
+        full: The pattern with a cotangent for each output that depends on the wanted inputs.
+    """
+
+    def __init__(
+        self, jaxpr: Jaxpr, wanted: tuple[bool, ...], policy: Policy, stacks: bool, summed: tuple[int, ...]
+    ) -> None:
+        self._jaxpr = jaxpr
+        self._wanted = wanted
+        self._policy = policy
+        self._stacks = stacks
+        self._summed = summed
+        cut = _Cut(self._joint(None))
+        self.full = cut.joint.patterns[0]
+        passed, computed = cut.residuals(cut.needs(0), self._saves)
+        self.passed = tuple(cut.inputs.index(var) for var in passed)
+        self.forward = cut.forward(computed)
+        self._backward = {self.full: self._backward_of(cut, 0, passed, computed)}
+
+    def entering(self, gs: Sequence[Cotangent | None]) -> tuple[Pattern, list[Array]]:
+        """The pattern of these cotangents of the outputs, and the arrays they consist of."""
+        return kinds_and_arrays([g if kind else None for g, kind in zip(gs, self.full, strict=True)])
+
+    def backward(self, pattern: Pattern) -> Backward:
+        """The backward half for cotangents of this pattern."""
+        known = self._backward.get(pattern)
+        if known is None:
+            cut = _Cut(self._joint([self.full, pattern]))
+            passed, computed = cut.residuals(cut.needs(0), self._saves)
+            known = self._backward[pattern] = self._backward_of(cut, 1, passed, computed)
+        return known
+
+    def _saves(self, primitive: Primitive, t: ArrayType) -> bool:
+        if not self._stacks and -1 in t.shape:
+            return False
+        return self._policy(primitive, t)
+
+    def _backward_of(self, cut: _Cut, number: int, passed: list[Var], computed: list[Var]) -> Backward:
+        jaxpr = cut.backward(number, passed, computed)
+        if config.CHECK:
+            check(jaxpr)
+            check(self.forward)
+        return Backward(jaxpr, cut.joint.results[number])
+
+    def _joint(self, patterns: list[Pattern] | None) -> _Joint:
+        """Stage the forward pass, and the walk back for each of these patterns."""
+        stage = Stage("a backward pass", derived=True)
+        xs = [stage.enter(t, lambda: "an input") for t in self._jaxpr.in_types]
+        tape = Tape(stage.name, TracedArray, lambda number: "an input")
+        gs: list[Tracer] = []
+        cts: list[Array] = []
+        results: list[Pattern] = []
+        try:
+            entered = [tape.enter(x) if w else x for x, w in zip(xs, self._wanted, strict=True)]
+            outs, sources = _replay_on(tape, stage, self._jaxpr, entered)
+            records = tape.finish()
+            mine = [isinstance(y, Tracer) and y.tracing is tape for y in outs]
+            if patterns is None:
+                patterns = [
+                    tuple(PLAIN if m and is_inexact(y.dtype) else ABSENT for y, m in zip(outs, mine, strict=True))
+                ]
+            for pattern in patterns:
+                cotangents = Cotangents()
+                sums = [stage.enter(_strong(entered[i]), lambda: "a sum") for i in self._summed]
+                for i, before in zip(self._summed, sums, strict=True):
+                    cotangents.add(entered[i].variable, before)
+                entering = _enter_cotangents(stage, outs, pattern)
+                gs += [*(g for parts in entering for g in parts), *sums]
+                for y, parts in zip(outs, entering, strict=True):
+                    if parts:
+                        cotangents.add(y.variable, parts[0] if len(parts) == PLAIN else Masked(*parts))
+                cotangents.walk_back(_backwards(stage, records, sources))
+                stage.source = None
+                kinds, arrays = kinds_and_arrays(
+                    [
+                        cotangents.table.get(e.variable) if w else None
+                        for e, w in zip(entered, self._wanted, strict=True)
+                    ]
+                )
+                results.append(kinds)
+                cts += arrays
+        finally:
+            tape.held.release()
+        ys = [y.value if m else y for y, m in zip(outs, mine, strict=True)]
+        joint = simplify(stage.finish([*xs, *gs], [*ys, *cts]))
+        return _Joint(joint, len(xs), len(ys), len(self._summed), patterns, results)
+
+
+def _strong(x: Tracer) -> ArrayType:
+    return ArrayType(x.shape, x.dtype)
+
+
+def _replay_on(
+    tape: Tape, stage: Stage, jaxpr: Jaxpr, args: Sequence[Array]
+) -> tuple[list[Array], list[SourceLine | None]]:
+    """The outputs on the tape, and for each of its records the line of user code."""
+    env: dict[Var, Array] = dict(zip(jaxpr.inputs, args, strict=True))
+    sources: list[SourceLine | None] = []
+
+    def read(atom: Atom) -> Array:
+        return atom.value if isinstance(atom, Literal) else env[atom]
+
+    for equation in jaxpr.equations:
+        stage.source = equation.source
+        y = equation.primitive(*map(read, equation.inputs))
+        env.update(zip(equation.outputs, y if equation.primitive.multiple else (y,), strict=True))
+        sources += [equation.source] * (len(tape.records) - len(sources))
+    stage.source = None
+    return [read(atom) for atom in jaxpr.outputs], sources
+
+
+def _enter_cotangents(stage: Stage, outs: list[Array], pattern: Pattern) -> list[tuple[Tracer, ...]]:
+    """For each output the tracers of its cotangent: none, the value, or the value and the mask."""
+    entered = []
+    for kind, y in zip(pattern, outs, strict=True):
+        types = [_strong(y), ArrayType(y.shape, np.dtype(bool))] if kind else []
+        entered.append(tuple(stage.enter(t, lambda: "a cotangent") for t in types[:kind]))
+    return entered
+
+
+def _backwards(stage: Stage, records: list[Record], sources: list[SourceLine | None]) -> Iterator[Record]:
+    for record, source in zip(reversed(records), reversed(sources), strict=True):
+        stage.source = source
+        yield record
+
+
+def kinds_and_arrays(cts: Sequence[Cotangent | None]) -> tuple[Pattern, list[Array]]:
+    """What kind each cotangent is, and the arrays they consist of."""
+    kinds: list[int] = []
+    arrays: list[Array] = []
+    for ct in cts:
+        if isinstance(ct, Structured):
+            ct = ct.dense()
+        kinds.append(ABSENT if ct is None else MASKED if isinstance(ct, Masked) else PLAIN)
+        arrays += [] if ct is None else [ct.value, ct.mask] if isinstance(ct, Masked) else [ct]
+    return tuple(kinds), arrays
+
+
+def gathered(results: Pattern, arrays: Sequence[Array]) -> tuple[Cotangent | None, ...]:
+    """The cotangents that consist of these arrays."""
+    rest = iter(arrays)
+    return tuple(
+        None if kind == ABSENT else next(rest) if kind == PLAIN else Masked(next(rest), next(rest)) for kind in results
+    )
+
+
+class _Cut:
+    """A joint jaxpr, cut where the cotangents enter."""
+
+    def __init__(self, joint: _Joint) -> None:
+        self.joint = joint
+        self.inputs = joint.jaxpr.inputs[: joint.inputs]
+        self.known: dict[Var, Equation] = {}
+        self._early: list[Equation] = []
+        self._late: list[Equation] = []
+        known = set(self.inputs)
+        for equation in joint.jaxpr.equations:
+            if all(isinstance(atom, Literal) or atom in known for atom in equation.inputs):
+                self._early.append(equation)
+                known.update(equation.outputs)
+                self.known.update(dict.fromkeys(equation.outputs, equation))
+            else:
+                self._late.append(equation)
+        self._known_vars = known
+
+    def _cotangents(self, number: int) -> tuple[Atom, ...]:
+        """The cotangents that the walk back of this number arrives at."""
+        start = self.joint.outputs + sum(map(sum, self.joint.results[:number]))
+        return self.joint.jaxpr.outputs[start : start + sum(self.joint.results[number])]
+
+    def _entering(self, number: int) -> tuple[Var, ...]:
+        """The cotangents and sums that it starts from."""
+        counts = [sum(pattern) + self.joint.sums for pattern in self.joint.patterns]
+        start = self.joint.inputs + sum(counts[:number])
+        return self.joint.jaxpr.inputs[start : start + counts[number]]
+
+    def needs(self, number: int) -> list[Var]:
+        """The known values that the walk back of this number reads, each once."""
+        cts = self._cotangents(number)
+        found: dict[Var, None] = {}
+        for equation in live(self._late, cts):
+            found.update(dict.fromkeys(a for a in equation.inputs if isinstance(a, Var) and a in self._known_vars))
+        found.update(dict.fromkeys(a for a in cts if isinstance(a, Var) and a in self._known_vars))
+        return list(found)
+
+    def residuals(self, needs: list[Var], saves: Policy) -> tuple[list[Var], list[Var]]:
+        """What crosses the cut: inputs as they are, and computed values."""
+        passed: dict[Var, None] = {}
+        computed: dict[Var, None] = {}
+        again: set[int] = set()
+        todo = needs[::-1]
+        while todo:
+            var = todo.pop()
+            equation = self.known.get(var)
+            if equation is None:
+                passed[var] = None
+            elif not _is_cheap(equation) and all(saves(equation.primitive, v.type) for v in equation.outputs):
+                computed[var] = None
+            elif id(equation) not in again:
+                again.add(id(equation))
+                todo += [atom for atom in equation.inputs if isinstance(atom, Var)]
+        return list(passed), list(computed)
+
+    def forward(self, computed: list[Var]) -> Jaxpr:
+        """From the inputs to the outputs and what the forward half computes for the backward half."""
+        outputs = (*self.joint.jaxpr.outputs[: self.joint.outputs], *computed)
+        return Jaxpr(self.inputs, (), tuple(live(self._early, outputs)), outputs)
+
+    def backward(self, number: int, passed: list[Var], computed: list[Var]) -> Jaxpr:
+        """From the residuals and the cotangents to cotangents; what is not a residual is computed again."""
+        gs = self._entering(number)
+        cts = self._cotangents(number)
+        late = list(live(self._late, cts))
+        have = {*passed, *computed}
+        read = [a for e in late for a in e.inputs if isinstance(a, Var)] + [a for a in cts if isinstance(a, Var)]
+        again = live([e for e in self._early if not e.primitive.effect], read, have)
+        missing = {a for e in again for a in e.inputs if isinstance(a, Var)} & set(self.inputs) - have
+        missing |= set(read) & set(self.inputs) - have
+        if missing:
+            raise InternalError("a backward pass reads an input that was not saved")
+        return Jaxpr((*passed, *computed, *gs), (), (*again, *late), cts)
+
+
+def _is_cheap(equation: Equation) -> bool:
+    """True if the value is only a view or a repetition of its input, so that saving the input is never worse."""
+    if not isinstance(equation.primitive, IndexMap):
+        return False
+    (out,) = equation.outputs
+    read = sum(atom.type.size for atom in equation.inputs)
+    return -1 not in out.shape and out.type.size >= read
+
+
+@derived
+def halves(
+    jaxpr: Jaxpr,
+    wanted: tuple[bool, ...],
+    policy: Policy = save_everything,
+    stacks: bool = True,
+    summed: tuple[int, ...] = (),
+) -> Halves:
+    """The two halves of `jaxpr`, made once; see `Halves`."""
+    return Halves(jaxpr, wanted, policy, stacks, summed)
+
+
+class CustomHalves(NamedTuple):
+    """The halves that a custom rule gives; see `Halves`."""
+
+    forward: Jaxpr
+    passed: tuple[int, ...]
+    backward: Jaxpr
+
+
+def cut_custom(jaxpr: Jaxpr, inputs: int, outputs: int) -> CustomHalves:
+    """The halves of a joint jaxpr that a custom rule gave: behind these inputs and outputs come the cotangents."""
+    gs, cts = len(jaxpr.inputs) - inputs, len(jaxpr.outputs) - outputs
+    cut = _Cut(_Joint(simplify(jaxpr), inputs, outputs, 0, [(PLAIN,) * gs], [(PLAIN,) * cts]))
+    passed, computed = cut.residuals(cut.needs(0), save_everything)
+    forward = cut.forward(computed)
+    return CustomHalves(forward, tuple(map(cut.inputs.index, passed)), cut.backward(0, passed, computed))
