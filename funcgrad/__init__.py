@@ -11,46 +11,58 @@ from __future__ import annotations
 
 from typing import Any
 
-from funcgrad import errors, extend, nn, numpy, testing, tree
+from funcgrad import errors, extend, lax, nn, numpy, testing, tree
 from funcgrad.core.types import ArrayType as ShapeDtypeStruct
 from funcgrad.ops.flow import stop_gradient
 from funcgrad.ops.scatter import at
+from funcgrad.transforms.checkpoint import checkpoint, checkpoint_name, checkpoint_policies
+from funcgrad.transforms.checkpoint import checkpoint as remat
+from funcgrad.transforms.custom import custom_gradient, custom_vjp
+from funcgrad.transforms.jit import clear_caches, disable_jit, jit
+from funcgrad.transforms.jit_cache import log_compiles
 from funcgrad.transforms.stage import eval_shape, make_jaxpr
 from funcgrad.transforms.vjp import grad, hvp, value_and_grad, vjp
+from funcgrad.transforms.vmap import vmap
 
 __all__ = [
     "ShapeDtypeStruct",
     "at",
+    "checkpoint",
+    "checkpoint_name",
+    "checkpoint_policies",
+    "clear_caches",
+    "custom_gradient",
+    "custom_vjp",
+    "disable_jit",
     "errors",
     "eval_shape",
     "extend",
     "grad",
     "hvp",
+    "jit",
+    "lax",
+    "log_compiles",
     "make_jaxpr",
     "nn",
     "numpy",
+    "remat",
     "stop_gradient",
     "testing",
     "tree",
     "value_and_grad",
     "vjp",
+    "vmap",
 ]
 
 _REVERSE_ONLY = "funcgrad is reverse mode only and builds no Jacobians"
-_NOT_YET = "it is not written yet"
 _ABSENT = {
     "jvp": f"{_REVERSE_ONLY}: use vjp; a JVP is the pullback of a pullback",
     "linearize": f"{_REVERSE_ONLY}: use vjp",
     "jacfwd": f"{_REVERSE_ONLY}: the pullback of a unit vector, by vjp, is a row of the Jacobian",
-    "jacrev": f"{_REVERSE_ONLY}: the pullback of a unit vector, by vjp, is a row of the Jacobian",
+    "jacrev": f"{_REVERSE_ONLY}: vmap of the pullback over the rows of numpy.eye(n) gives all rows",
     "hessian": f"{_REVERSE_ONLY}: hvp gives the product of the Hessian with a vector",
-    "custom_jvp": f"{_REVERSE_ONLY}: there will be custom_vjp",
-    "jit": f"{_NOT_YET}: the function itself gives the same values",
-    "vmap": f"{_NOT_YET}: write the batch axis out, or loop and stack",
-    "lax": f"{_NOT_YET}: Python's if, for and while work under grad",
-    "random": f"{_NOT_YET}: use numpy.random outside what you differentiate",
-    "custom_vjp": f"{_NOT_YET}: funcgrad.extend adds a primitive with a pullback of your own",
-    "checkpoint": _NOT_YET,
+    "custom_jvp": f"{_REVERSE_ONLY}: use custom_vjp",
+    "random": "it is not written yet: use numpy.random outside what you differentiate",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import OrderedDict, defaultdict, deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -193,6 +194,228 @@ def test_a_registered_class_is_a_container() -> None:
         tree.register_pytree_node(Pair, lambda p: ([], None), lambda _, children: Pair(0, 0, ""))
 
 
+def test_a_class_is_registered_by_its_methods() -> None:
+    @tree.register_pytree_node_class
+    class Box:
+        def __init__(self, content: Any, label: str) -> None:
+            self.content, self.label = content, label
+
+        def tree_flatten(self) -> Any:
+            return [self.content], self.label
+
+        @classmethod
+        def tree_unflatten(cls, label: str, children: Any) -> Any:
+            return cls(*children, label)
+
+    box = tree.map(lambda x: x + 1, {"box": Box([1, 2], "b")})["box"]
+    assert (type(box), box.content, box.label) == (Box, [2, 3], "b")
+    assert tree.leaves_with_path(box) == [("[<flat index 0>][0]", 2), ("[<flat index 0>][1]", 3)]
+    gradient = fg.grad(lambda box: box.content**2)(Box(3.0, "c"))
+    assert (gradient.content, gradient.label) == (6, "c")
+    with pytest.raises(fg.errors.ArgumentError, match=r"Layer lacks tree_flatten\(self\)"):
+        tree.register_pytree_node_class(Layer)
+
+
+def test_the_fields_of_a_dataclass_may_be_named() -> None:
+    @dataclasses.dataclass
+    class Net:
+        weight: Any
+        size: int
+        name: str
+
+    assert tree.register_dataclass(Net, ["weight"], ["size", "name"]) is Net
+    net = Net([1, 2], 2, "net")
+    assert tree.leaves(net) == [1, 2]
+    assert tree.map(lambda x: -x, net) == Net([-1, -2], 2, "net")
+    assert tree.structure(net) != tree.structure(Net([1, 2], 3, "net"))
+    assert tree.leaves_with_path(net)[1] == (".weight[1]", 2)
+    with pytest.raises(fg.errors.TreeError, match=r"at \.weight: 2 elements vs 1"):
+        tree.map(lambda a, b: a, net, Net([1], 2, "net"))
+    tree.register_dataclass(Net, ("weight",), ("size", "name"))
+    with pytest.raises(fg.errors.ArgumentError, match="Net is a container already, with the children weight\n"):
+        tree.register_dataclass(Net, ["weight", "size"], ["name"])
+
+
+def test_the_marks_of_a_dataclass_are_the_default() -> None:
+    @tree.register_dataclass
+    @dataclasses.dataclass
+    class Marked:
+        weight: Any
+        name: str = dataclasses.field(metadata={"static": True})
+
+    assert tree.leaves(Marked(1, "m")) == [1]
+    assert tree.register_dataclass(Layer) is Layer
+    assert tree.leaves(Layer(1, 2)) == [1, 2]
+
+
+def test_a_class_with_named_fields_need_not_be_a_dataclass() -> None:
+    class Plain:
+        def __init__(self, *, a: Any, b: Any) -> None:
+            self.a, self.b = a, b
+
+    tree.register_dataclass(Plain, ["a"], ["b"])
+    plain = tree.map(lambda x: -x, Plain(a=1, b=2))
+    assert (plain.a, plain.b) == (-1, 2)
+
+
+@pytest.mark.parametrize(
+    ("register", "words"),
+    [
+        (lambda: tree.register_dataclass(int), "int is not a dataclass"),
+        (lambda: tree.register_dataclass(Child, ["weight"]), "data_fields and meta_fields go together"),
+        (lambda: tree.register_dataclass(Child, ["weight"], ["bias"]), "weight, bias, name, extra, not weight, bias"),
+        (lambda: tree.register_dataclass(Child, ["weights"], []), "not weights"),
+        (lambda: tree.register_static(Layer), "Layer have no hash | frozen=True"),
+    ],
+)
+def test_what_cannot_be_registered_is_refused(register: Any, words: str) -> None:
+    with pytest.raises(fg.errors.ArgumentError) as caught:
+        register()
+    for part in words.split(" | "):
+        assert part in str(caught.value)
+
+
+def test_a_static_value_belongs_to_the_structure() -> None:
+    @tree.register_static
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        activation: str
+
+    settings = Settings("tanh")
+    params = {"w": 2.0, "settings": settings}
+    assert tree.leaves(params) == [2.0]
+    assert tree.map(lambda x: -x, params)["settings"] is settings
+    assert tree.structure(settings) == tree.structure(Settings("tanh")) != tree.structure(Settings("relu"))
+    assert hash(tree.structure(settings)) == hash(tree.structure(Settings("tanh")))
+    gradient = fg.grad(lambda p: p["w"] ** 2 if p["settings"].activation == "tanh" else p["w"])(params)
+    assert gradient == {"w": 4, "settings": settings}
+
+
+# ── Partial
+
+
+def affine(w: Any, x: Any, *, b: Any = 0.0) -> Any:
+    return w * x + b
+
+
+def test_partial_is_partial() -> None:
+    f = tree.Partial(affine, 2.0, b=1.0)
+    assert f(10.0) == 21.0
+    assert isinstance(f, functools.partial)
+    assert (f.func, f.args, f.keywords) == (affine, (2.0,), {"b": 1.0})
+    assert tree.Partial(f, 10.0)() == 21.0
+    assert tree.leaves(tree.Partial(f, 10.0)) == [2.0, 10.0, 1.0]
+
+
+def test_what_partial_binds_are_leaves() -> None:
+    f = tree.Partial(affine, [2.0][0], b=1.0)
+    assert tree.leaves_with_path({"f": f}) == [("['f'].args[0]", 2.0), ("['f'].keywords['b']", 1.0)]
+    assert tree.structure(f) == tree.structure(tree.Partial(affine, 5.0, b=6.0))
+    assert tree.structure(f) != tree.structure(tree.Partial(max, 5.0, b=6.0))
+    gradient = fg.grad(lambda f: f(10.0))(f)
+    assert (type(gradient), gradient.func, gradient.args, gradient.keywords) == (tree.Partial, affine, (10,), {"b": 1})
+
+
+def test_what_a_plain_partial_binds_is_part_of_the_function() -> None:
+    plain = functools.partial(affine, b=1.0)
+    f = tree.Partial(plain, 2.0)
+    assert tree.leaves(plain) == [plain]
+    assert tree.leaves(f) == [2.0]
+    assert f(10.0) == 21.0
+    assert tree.structure(f) == tree.structure(tree.Partial(plain, 3.0))
+    assert tree.map(lambda x: 2 * x, f)(10.0) == 41.0
+
+
+# ── broadcast
+
+
+def test_broadcast_repeats_the_leaves_of_a_prefix() -> None:
+    full = {"b": [1, (2, 3)], "a": Point(4, None)}
+    assert tree.broadcast(0, full) == {"b": [0, (0, 0)], "a": Point(0, None)}
+    assert tree.broadcast({"a": 8, "b": [9, 7]}, full) == {"b": [9, (7, 7)], "a": Point(8, None)}
+    assert list(tree.broadcast({"a": 8, "b": 9}, full)) == ["b", "a"]
+    assert tree.broadcast(0, ()) == ()
+
+
+@some
+@given(t=trees)
+def test_a_tree_is_a_prefix_of_itself_and_a_leaf_of_every_tree(t: Any) -> None:
+    assert tree.broadcast(t, t) == t
+    everywhere = tree.broadcast("x", t)
+    assert tree.structure(everywhere) == tree.structure(t)
+    assert set(tree.leaves(everywhere)) <= {"x"}
+
+
+def test_a_prefix_that_does_not_fit_is_refused_with_the_place() -> None:
+    with pytest.raises(fg.errors.TreeError, match=r"tree.broadcast: .* at \['b'\]: 2 elements vs 1"):
+        tree.broadcast({"a": 1, "b": [1, 2]}, {"a": (1, 2), "b": [3]})
+    none = lambda node: node is None
+    assert tree.broadcast((None, 0), ([1, 2], 3), is_leaf=none) == ([None, None], 0)
+    with pytest.raises(fg.errors.TreeError, match=r"at \[1\]: a list vs a int"):
+        tree.broadcast((None, [0]), ([1, 2], 3), is_leaf=none)
+    with pytest.raises(fg.errors.TreeError, match=r"at \[0\]: None vs a list"):
+        tree.broadcast((None, 0), ([1, 2], 3))
+
+
+# ── paths
+
+
+def test_a_path_in_other_forms() -> None:
+    t = {"layers": [Layer({"a/b": 1, 0: 2, (1, 2): 3}, None)]}
+    found = tree.leaves_with_path(t)
+    assert [tree.keystr(path) for path, _ in found] == [path for path, _ in found]
+    assert [tree.keystr(path, simple=True, separator=".") for path, _ in found] == [
+        "layers.0.weight.0",
+        "layers.0.weight.a/b",
+        "layers.0.weight.(1, 2)",
+    ]
+    assert tree.keystr("", simple=True) == ""
+    assert tree.keystr("[<flat index 1>].x", simple=True, separator="/") == "1/x"
+
+
+def test_functions_with_paths_take_further_trees_and_is_leaf() -> None:
+    assert tree.map_with_path(lambda path, a, b: (path, a + b), [1, {"k": 2}], [10, {"k": 20}]) == [
+        ("[0]", 11),
+        {"k": ("[1]['k']", 22)},
+    ]
+    pair = lambda node: isinstance(node, tuple)
+    assert tree.map_with_path(lambda path, node: path, {"p": (1, 2)}, is_leaf=pair) == {"p": "['p']"}
+    assert tree.leaves_with_path({"p": (1, 2)}, is_leaf=pair) == [("['p']", (1, 2))]
+    assert tree.reduce(lambda n, node: n + len(node), [(1, 2), (3,)], 0, is_leaf=pair) == 3
+    assert tree.all([(), (1,)], is_leaf=pair) is False
+
+
+# ── gradients come back in the containers of the argument
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"b": 2.0, "a": 3.0},
+        {"b": 2.0, 1: 3.0},
+        [2.0, 3.0],
+        (2.0, 3.0),
+        Point(2.0, 3.0),
+        OrderedDict(z=2.0, a=3.0),
+        defaultdict(list, {"z": 2.0, "a": 3.0}),
+        deque([2.0, 3.0], maxlen=2),
+        {"x": None, "y": (2.0, [None, 3.0])},
+        Layer(2.0, 3.0, "l"),
+        tree.Partial(affine, 2.0, b=3.0),
+    ],
+    ids=lambda params: type(params).__name__,
+)
+def test_a_gradient_comes_back_in_the_same_containers(params: Any) -> None:
+    gradient = fg.grad(lambda p: tree.reduce(lambda a, b: a + b**2, p, 0.0))(params)
+    assert type(gradient) is type(params)
+    assert tree.structure(gradient) == tree.structure(params)
+    assert tree.leaves(gradient) == [2 * x for x in tree.leaves(params)]
+    if isinstance(params, dict):
+        assert list(gradient) == list(params)
+    if isinstance(params, defaultdict):
+        assert gradient.default_factory is list
+
+
 # ── reduce, all, transpose
 
 
@@ -335,9 +558,10 @@ def test_ravel_pytree_of_no_leaves() -> None:
 
 
 def test_the_module_offers_these_names() -> None:
-    assert set(tree.__all__) >= {
-        *("map", "leaves", "flatten", "unflatten", "structure", "reduce", "all", "transpose", "ravel_pytree"),
-        *("register_pytree_node", "flatten_with_path", "map_with_path"),
+    assert set(tree.__all__) == {
+        *("map", "leaves", "flatten", "unflatten", "structure", "reduce", "all", "transpose", "broadcast"),
+        *("flatten_with_path", "leaves_with_path", "map_with_path", "keystr", "ravel_pytree"),
+        *("register_pytree_node", "register_pytree_node_class", "register_dataclass", "register_static", "Partial"),
     }
 
 

@@ -19,11 +19,13 @@ from weakref import WeakKeyDictionary
 from funcgrad.compiler.buffers import plan_buffers
 from funcgrad.compiler.simplify import simplify
 from funcgrad.compiler.source import FIRST_LINE, Writer
+from funcgrad.compiler.watched import run_watched
 from funcgrad.core.errors import FuncgradError, InternalError, is_internal
 from funcgrad.core.ir import Jaxpr, Literal
 from funcgrad.core.kinds import Program
 from funcgrad.core.trace import Var
 from funcgrad.core.types import Array
+from funcgrad.core.watch import watching
 
 # within the package, so that the user's line is looked for further out
 _FILE = f"{__file__}:program"
@@ -44,7 +46,7 @@ class Executable:
         jaxpr: The program that runs: the given one, simplified.
         reused: The positions of those `owned` inputs whose memory is really written to or handed on. Who does not
             own one of these has to pass a copy.
-        run: The compiled function of the inputs. A call of the executable is a call of it.
+        run: The compiled function of the inputs. A call of the executable is a call of it, unless somebody watches.
     """
 
     __slots__ = ("_source", "jaxpr", "reused", "run")
@@ -64,7 +66,8 @@ class Executable:
 
     def __call__(self, *args: Array) -> tuple[Array, ...]:
         """The outputs for these inputs, which have the types of the jaxpr's."""
-        return self.run(*args)
+        watch = watching()
+        return self.run(*args) if watch is None or not watch.numbers else run_watched(self.jaxpr, args, watch)
 
     def as_text(self) -> str:
         """The program as it runs: Python, with each equation's primitive beside it."""

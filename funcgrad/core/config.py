@@ -9,3 +9,12 @@ CHECK = os.environ.get("FUNCGRAD_CHECK", "") not in ("", "0")
 
 DISABLE_JIT = os.environ.get("FUNCGRAD_DISABLE_JIT", "") not in ("", "0")
 """`FUNCGRAD_DISABLE_JIT=1`: jitted functions are the functions themselves, in every thread."""
+
+DEBUG_NANS = os.environ.get("FUNCGRAD_DEBUG_NANS", "") not in ("", "0")
+"""`FUNCGRAD_DEBUG_NANS=1`: `debug_nans` holds everywhere, in every thread."""
+
+DEBUG_INFS = os.environ.get("FUNCGRAD_DEBUG_INFS", "") not in ("", "0")
+"""`FUNCGRAD_DEBUG_INFS=1`: `debug_infs` holds everywhere, in every thread."""
+
+CHECK_TRACER_LEAKS = os.environ.get("FUNCGRAD_CHECK_TRACER_LEAKS", "") not in ("", "0")
+"""`FUNCGRAD_CHECK_TRACER_LEAKS=1`: `checking_leaks` holds everywhere, in every thread."""

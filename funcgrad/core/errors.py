@@ -25,6 +25,8 @@ Every class is a `FuncgradError` and also the builtin exception that a NumPy use
     ├── FG020 NaNError               FloatingPointError  a NaN that was computed, under debug_nans
     └── FG099 InternalError          AssertionError the IR is malformed: a bug in funcgrad, never in user code
 
+`RetraceWarning`, a UserWarning, says that a jitted function is compiled again and again.
+
 The first line of a message says what happened, in the user's terms and with the values; then comes the line of the
 user's code; the last line is the way out, as code.
 """
@@ -240,8 +242,10 @@ class SourceLine:
         return SourceLine(self._code, self._instruction, (*self.pulled, name))
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, SourceLine) and self._code is other._code
-        return same and self._instruction == other._instruction
+        if not isinstance(other, SourceLine):
+            return NotImplemented
+        same = self._code is other._code and self._instruction == other._instruction
+        return same and self.pulled == other.pulled
 
     def __hash__(self) -> int:
         return hash((id(self._code), self._instruction))

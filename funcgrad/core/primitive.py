@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, ClassVar, NoReturn, TypeAlias, cast, final
+from typing import Any, ClassVar, NoReturn, Protocol, TypeAlias, cast, final
 
 from funcgrad.core.errors import FuncgradError, NotDifferentiableError
 from funcgrad.core.trace import Tracer
@@ -127,6 +127,18 @@ class Primitive(ABC):
         described = fields(this) if is_dataclass(this) else ()
         parameters = ", ".join(f"{f.name}={getattr(self, f.name)}" for f in described if f.repr)
         return f"{self.name}[{parameters}]" if parameters else self.name
+
+
+class Differentiable(Protocol):
+    """What a tape records with residuals: a primitive that has them, or a user's custom rule."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def residuals(self) -> bool: ...
+    def __call__(self, *args: Array) -> tuple[Array, ...]: ...
+    def forward(self, wanted: Wanted, *xs: Array) -> tuple[tuple[Array, ...], Sequence[Array]]: ...
+    def vjp(self, wanted: Wanted, g: Any, *residuals: Array) -> tuple[Cotangent | None, ...]: ...
 
 
 def registered() -> tuple[type[Primitive], ...]:

@@ -17,6 +17,7 @@ from funcgrad.core.types import Array, ArrayType, DType, Shape
 
 if TYPE_CHECKING:
     from funcgrad.core.errors import SourceLine
+    from funcgrad.core.errors import SourceLine
     from funcgrad.core.primitive import Primitive
 
 # counting on is atomic, so threads never share a level
@@ -72,6 +73,10 @@ class Trace(ABC):
     @abstractmethod
     def finished(self) -> bool:
         """True once the traced function has returned: a tracer that is used from then on has leaked."""
+
+    def line(self, var: Var) -> SourceLine | None:
+        """The line of user code that made `var`, as far as the trace remembers."""
+        return None
 
     @abstractmethod
     def origin(self, var: Var) -> str:

@@ -19,8 +19,6 @@ from funcgrad.core.errors import (
     DTypeError,
     LeakedTracerError,
     MutationError,
-    TracedBoolError,
-    TracedShapeError,
     TracedValueError,
     UnsupportedError,
 )
@@ -28,6 +26,7 @@ from funcgrad.core.primitive import Primitive
 from funcgrad.core.trace import Tracer, concrete
 from funcgrad.core.types import Array, DType, Shape, show, show_long
 from funcgrad.ops import elementwise as ew
+from funcgrad.ops import refusals
 from funcgrad.ops.contract import matmul
 from funcgrad.ops.index import getitem
 from funcgrad.ops.pointwise import convert, table
@@ -216,35 +215,27 @@ class TracedArray(Tracer):
         return bool(_implementations[np.any](self == item))
 
     def __bool__(self) -> bool:
-        return bool(
-            self._known(
-                "Python control flow (if, while, and, or, not, assert, min, max)",
-                TracedBoolError,
-                "where(condition, x, y) chooses by element, maximum(x, y) the larger, c1 & c2 is both; "
-                "an argument that decides a branch must be static",
-            )
-        )
+        value = concrete(self)
+        return refusals.refuse_truth(self) if value is None else bool(value)
 
     def __int__(self) -> int:
         # piecewise constant: the derivative that this drops is zero
-        return int(self._known("int(x)", TracedValueError, "keep it an array: x.astype(int)"))
+        return int(self._number("int(x)"))
 
     def __floor__(self) -> int:
-        value: float = self._known("math.floor(x)", TracedValueError, "keep it an array: funcgrad.numpy.floor(x)")
+        value: float = self._number("math.floor(x)")
         return math.floor(value)
 
     def __ceil__(self) -> int:
-        value: float = self._known("math.ceil(x)", TracedValueError, "keep it an array: funcgrad.numpy.ceil(x)")
+        value: float = self._number("math.ceil(x)")
         return math.ceil(value)
 
     def __trunc__(self) -> int:
-        value: float = self._known("math.trunc(x)", TracedValueError, "keep it an array: funcgrad.numpy.trunc(x)")
+        value: float = self._number("math.trunc(x)")
         return math.trunc(value)
 
     def __round__(self, ndigits: int | None = None) -> Any:
-        if ndigits is None:
-            return round(self._known("round(x)", TracedValueError, "keep it an array: funcgrad.numpy.round(x)"))
-        return _implementations[np.round](self, ndigits)
+        return round(self._number("round(x)")) if ndigits is None else _implementations[np.round](self, ndigits)
 
     def __index__(self) -> int:
         if self.dtype.kind not in "iu" or self.shape:
@@ -252,49 +243,33 @@ class TracedArray(Tracer):
                 f"a position, a length or a bound of a slice must be an integer scalar; this is {self.describe()}",
                 "int(x), if a constant is intended",
             )
-        return int(
-            self._known(
-                "a shape, a bound of a slice, range(n) or values[n]",
-                TracedShapeError,
-                "an argument that decides a shape must be static; "
-                "values[n] is take(values, n), and x[:n] can be where(arange(len(x)) < n, x, 0)",
-            )
-        )
+        value = concrete(self)
+        return refusals.refuse_index(self) if value is None else int(value)
 
     def __float__(self) -> float:
-        self._number("float(x)")
+        self._refuse_number("float(x)")
 
     def __complex__(self) -> complex:
-        self._number("complex(x)")
+        self._refuse_number("complex(x)")
 
     def item(self, *args: int) -> Any:
         """Refused: a Python number would lose the derivative."""
-        self._number("x.item()")
+        self._refuse_number("x.item()")
 
     def tolist(self) -> Any:
         """Refused: Python numbers would lose the derivative."""
-        self._number("x.tolist()")
+        self._refuse_number("x.tolist()")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        self._number("numpy.asarray(x), numpy.array([x, ...]) or an assignment a[i] = x")
+        self._refuse_number("numpy.asarray(x), numpy.array([x, ...]) or an assignment a[i] = x")
 
-    def _known(
-        self, construct: str, error: type[TracedBoolError | TracedShapeError | TracedValueError], fix: str
-    ) -> Any:
+    def _number(self, construct: str) -> Any:
+        """The value, for a conversion that drops no derivative."""
         value = concrete(self)
-        if value is None:
-            origin = self.tracing.origin(self.variable)
-            raise error(
-                f"{construct} needs the value of {self.describe()}, "
-                f"but inside {self.tracing.name} only its type is known"
-                + (f"; it depends on {origin}" if origin else ""),
-                fix,
-            )
-        return value
+        return refusals.refuse_number(self, construct) if value is None else value
 
-    def _number(self, construct: str) -> NoReturn:
-        fix = "keep it an array: funcgrad.numpy.sin(x) for math.sin(x), .array([x, y]) for a list, .take(a, x) for a[x]"
-        self._known(construct, TracedValueError, fix)
+    def _refuse_number(self, construct: str) -> NoReturn:
+        self._number(construct)
         if self.tracing.finished:
             raise LeakedTracerError(
                 f"{construct}: a {self.describe()} that was created while {self.tracing.name} was being traced is used "
@@ -310,6 +285,8 @@ class TracedArray(Tracer):
         )
 
     def __hash__(self) -> int:
+        if concrete(self) is None:
+            refusals.refuse_key(self)
         raise TracedValueError(
             f"the traced value {self.describe()} cannot be a dict key or a member of a set: it is an array",
             "use a Python value as the key",
@@ -323,7 +300,7 @@ class TracedArray(Tracer):
         return self
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        self._number("pickle")
+        self._refuse_number("pickle")
 
     def __getattr__(self, name: str) -> NoReturn:
         instead = f"; use a function of funcgrad.numpy instead of x.{name}" if hasattr(np.ndarray, name) else ""

@@ -58,6 +58,7 @@ class Sum(Reduction):
     """The sum over `axes`, which disappear. Small integers add up as NumPy's do, in the platform's int."""
 
     name: ClassVar[str] = "sum"
+    fresh = True
     axes: tuple[int, ...]
 
     def out_type(self, x: Typed) -> ArrayType:

@@ -35,6 +35,7 @@ class Contract(Contraction):
     """The products of two arrays summed as `spec` says, such as `ij,jk->ik`."""
 
     name: ClassVar[str] = "contract"
+    fresh = True
     spec: str
     impl: Kernel = field(init=False, repr=False, compare=False)
 

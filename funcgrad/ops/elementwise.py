@@ -41,8 +41,9 @@ def _half(g: Array) -> Any:
     return g.dtype.type(0.5)
 
 
-# Operators are faster than ufuncs on NumPy scalars, and have fast paths for x**2. On two Python numbers they give a
-# Python number, but raise, or leave the reals, where NumPy gives inf or nan: there NumPy decides.
+# Operators are faster than ufuncs on NumPy scalars, and have fast paths for x**2, whose last bit may differ. On two
+# Python numbers they give a Python number, but raise, or leave the reals, where NumPy gives inf or nan: there NumPy
+# decides.
 
 
 def _power(x1: Array, x2: Array) -> Array:
@@ -142,7 +143,7 @@ add = _operator2("add", np.add, lambda g: g, lambda g: g, compute=operator.add)
 subtract = _operator2("subtract", np.subtract, lambda g: g, lambda g: -g, compute=operator.sub)
 multiply = _operator2("multiply", np.multiply, lambda g, x2: g * x2, lambda g, x1: g * x1, compute=operator.mul)
 divide = _operator2("divide", np.divide, lambda g, x2: g / x2, lambda g, x2, y: -g / x2 * y, compute=_divide)
-power = _operator2("power", np.power, _power_base, _power_exponent, compute=_power)
+power = _operator2("power", np.power, _power_base, _power_exponent, compute=_power, in_place=False)
 remainder = _operator2("remainder", np.remainder, lambda g: g, lambda g, x1, x2: -g * (x1 // x2), compute=_mod)
 fmod = Binary("fmod", np.fmod, lambda g: g, lambda g, x1, x2, y: -g * rint((x1 - y) / x2))
 floor_divide = _operator2("floor_divide", np.floor_divide, compute=_floor_divide)

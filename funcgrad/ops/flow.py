@@ -143,7 +143,7 @@ class BranchIndex(Elementwise):
 
     def impl(self, x: Array) -> Array:
         x = np.array(x)
-        if x.size and not (0 <= x.min() and x.max() < self.count):
+        if x.size and (x.min() < 0 or x.max() >= self.count):
             raise OutOfBoundsError(
                 f"switch: there is no branch {x.max() if x.max() >= self.count else x.min()} among {self.count}",
                 f"numpy.clip(index, 0, {self.count - 1}) takes the nearest one",

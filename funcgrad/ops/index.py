@@ -263,10 +263,10 @@ class IndexAdd(Indexed, Scatter):
 
     def _add(self, y: Array, operands: tuple[Array, ...]) -> Array:
         for entries, arrays, g in self.split(operands):
-            if arrays:
+            if any(np.ndim(a) for a in arrays):
                 np.add.at(y, fill(entries, arrays), g)
-            else:
-                y[entries] += g
+            else:  # one position: nothing to add up, and several times as fast
+                y[fill(entries, arrays)] += g
         return y
 
     def unread(self, wanted: Wanted) -> Sequence[int]:

@@ -26,6 +26,7 @@ class Pad(IndexMap):
     """`x` with zeros around it: `padding` gives the number before and after, for each axis."""
 
     name: ClassVar[str] = "pad"
+    fresh = True
     padding: Padding
 
     def out_type(self, x: Typed) -> ArrayType:
@@ -57,6 +58,7 @@ class Concatenate(IndexMap):
     """Arrays joined along `axis`; they agree in all other axes."""
 
     name: ClassVar[str] = "concatenate"
+    fresh = True
     axis: int
     lengths: tuple[int, ...]
 

@@ -90,7 +90,7 @@ def _or_zero(mask: Array, x: Array) -> Array:
         np.negative(bits, out=bits)
         bits &= x.view(bits.dtype)
         return bits.view(x.dtype)
-    return select(mask, x, np.zeros((), x.dtype))
+    return select(mask, x, x.dtype.type(0))
 
 
 def _join(types: tuple[Typed, ...], name: str) -> tuple[int, ...]:
@@ -104,12 +104,14 @@ def _join(types: tuple[Typed, ...], name: str) -> tuple[int, ...]:
 
 
 def _batch(primitive: Elementwise, batched: tuple[bool, ...], xs: tuple[Array, ...]) -> Array:
-    ndim = max(len(np.shape(x) if not b else x.shape[1:]) for b, x in zip(batched, xs, strict=True))
+    # axes of length 1 behind the batch axis, so that those of one example meet those of the others
+    depths = [len(x.shape) if b else len(getattr(x, "shape", ())) + 1 for b, x in zip(batched, xs, strict=True)]
+    depth = max(depths)
     return primitive(
-        *(
-            reshape(x, (x.shape[0], *(1,) * (ndim + 1 - len(x.shape)), *x.shape[1:])) if b else x
-            for b, x in zip(batched, xs, strict=True)
-        )
+        *[
+            reshape(x, (x.shape[0], *(1,) * (depth - d), *x.shape[1:])) if b and d < depth else x
+            for b, x, d in zip(batched, xs, depths, strict=True)
+        ]
     )
 
 
@@ -151,7 +153,7 @@ def _places_of_others(letters: tuple[str, ...], names: tuple[str, ...]) -> tuple
 class _Line(Elementwise):
     """What a line of the table says."""
 
-    __slots__ = ("_dtype", "constant", "impl", "keeps_weak", "name")
+    __slots__ = ("_dtype", "constant", "fresh", "impl", "in_place", "keeps_weak", "name", "ufunc")
 
     impl: Callable[..., Any]
 
@@ -164,9 +166,13 @@ class _Line(Elementwise):
         keeps_weak: bool = False,
         dtype: Callable[..., DType] | None = None,
         compute: Callable[..., Any] | None = None,
+        in_place: bool = True,
     ) -> None:
         self.name = name  # type: ignore[misc]  # each line of the table is an instance
         self.impl = compute or ufunc
+        self.ufunc = ufunc if isinstance(ufunc, np.ufunc) else None
+        self.fresh = self.ufunc is not None
+        self.in_place = self.fresh and in_place
         self.constant = constant
         self.keeps_weak = keeps_weak
         self._dtype = dtype or of_ufunc(ufunc)
@@ -269,6 +275,7 @@ class Convert(Elementwise):
     """`x` with another dtype. Complex to real takes the real part."""
 
     name: ClassVar[str] = "convert"
+    fresh = True
     dtype: DType
 
     @property
@@ -297,7 +304,8 @@ class Convert(Elementwise):
 
 def convert(x: Array, dtype: DType) -> Array:
     """`x` as `dtype`; `x` itself where it has that dtype already and is not weak."""
-    if getattr(x, "dtype", None) == dtype and not getattr(x, "weak", False):
+    # the dtype comes first: NumPy takes `None == dtype("float64")` for true
+    if hasattr(x, "dtype") and x.dtype == dtype and not getattr(x, "weak", False):
         return x
     return Convert(dtype)(x)
 
@@ -308,6 +316,7 @@ class Select(Elementwise):
     """`x1` where `c` is true, else `x2`. The branch not taken has no part in the result, whatever its value there."""
 
     name: ClassVar[str] = "select"
+    fresh = True
 
     def out_type(self, c: Typed, x1: Typed, x2: Typed) -> ArrayType:
         return ArrayType(_join((c, x1, x2), "where"), promote(x1, x2))

@@ -7,6 +7,7 @@ value wins, and the pullback knows which one that was.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn, final
@@ -58,6 +59,9 @@ class _Write(Indexed, Scatter):
 
     def impl(self, x: Array, v: Array, *arrays: Array) -> Array:
         return self.overwrite(np.array(x), v, *arrays)
+
+    @abstractmethod
+    def overwrite(self, x: Array, v: Array, *arrays: Array) -> Array: ...
 
     def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:
         ct_x, ct_v, *nothing = self.vjp(wanted, g.value, y, *xs)
@@ -259,7 +263,9 @@ def _uncounted_mask(shape: Shape, index: Any) -> tuple[Array, int] | None:
     None if the mask is known and has axes: then it stands for positions.
     """
     items = index if isinstance(index, tuple) else (index,)
-    masks = [i for i, item in enumerate(items) if isinstance(item, bool) or getattr(item, "dtype", None) == bool]
+    masks = [
+        i for i, item in enumerate(items) if isinstance(item, bool) or (hasattr(item, "dtype") and item.dtype == "?")
+    ]
     if len(masks) != 1:
         return None
     (place,) = masks
@@ -387,7 +393,8 @@ def at(x: Array) -> At:
 
     Returns:
         An object with `at(x)[index].set(v)`, `.add`, `.subtract`, `.multiply`, `.divide`, `.min`, `.max` and `.get()`.
-        Each returns a new array of the shape and dtype of `x`.
+        Each returns a new array of the shape and dtype of `x`. Where only the type of a mask is known, as under `jit`,
+        one value for all that it selects can be written.
 
     Raises:
         OutOfBoundsError: The index does not fit `x`.

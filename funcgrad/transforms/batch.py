@@ -13,11 +13,12 @@ from typing import Any, ClassVar, NoReturn, final
 import numpy as np
 
 from funcgrad.core import config
-from funcgrad.core.errors import FuncgradError, InternalError
+from funcgrad.core.errors import FuncgradError, InternalError, SourceLine, user_line
 from funcgrad.core.ir import Jaxpr
 from funcgrad.core.primitive import Primitive, Unbatched, out_types
 from funcgrad.core.trace import Trace, Tracer, Var
 from funcgrad.core.types import PYTHON_SCALARS, Array, ArrayType, Shape, plain_array, show, type_of
+from funcgrad.core.watch import watching
 from funcgrad.ops.array import TracedArray
 from funcgrad.ops.broadcast import broadcast_to
 from funcgrad.ops.pointwise import convert
@@ -35,7 +36,7 @@ class BatchTrace(Trace):
         size: The number of examples.
     """
 
-    __slots__ = ("_finished", "_names", "size")
+    __slots__ = ("_finished", "_lines", "_names", "_watch", "size")
 
     because: ClassVar[str] = (
         "only its type is known: vmap gives every element of the batch its own answer; one Python if cannot take both"
@@ -46,6 +47,8 @@ class BatchTrace(Trace):
         self.size = size
         self._names: list[Callable[[], str]] = []
         self._finished = False
+        self._watch = watching()
+        self._lines: dict[Var, SourceLine | None] = {}
 
     def enter(self, x: Array, name: Callable[[], str], weak: bool = False) -> Tracer:
         """A tracer for one element of the stack `x`, whose batch axis is in front; messages call it `name()`."""
@@ -91,14 +94,23 @@ class BatchTrace(Trace):
             y = primitive.batch(tuple(flags), *values)
         except (ValueError, TypeError, IndexError) as error:
             self._explain(primitive, error, args)
+        if self._watch is not None:
+            ys = [p.value if p.__class__ is Unbatched else p for p in (y if primitive.multiple else (y,))]
+            self._watch.check(primitive, ys, values, user_line())
         if not (expected or primitive.multiple):
-            return self._tracer(y, depends)
+            return self._noted(self._tracer(y, depends))
         parts = self._as_expected(primitive, y if primitive.multiple else (y,), expected, weak)
         outs = [
-            p.value if p.__class__ is Unbatched else self._tracer(p, depends, t.weak)
+            p.value if p.__class__ is Unbatched else self._noted(self._tracer(p, depends, t.weak))
             for p, t in zip(parts, expected, strict=True)
         ]
         return tuple(outs) if primitive.multiple else outs[0]
+
+    def _noted(self, tracer: Tracer) -> Tracer:
+        """The tracer, whose line is remembered if somebody watches."""
+        if self._watch is not None:
+            self._lines[tracer.variable] = user_line()
+        return tracer
 
     def _as_expected(
         self, primitive: Primitive, parts: Sequence[Any], expected: Sequence[ArrayType], weak: bool
@@ -141,6 +153,10 @@ class BatchTrace(Trace):
     def finished(self) -> bool:
         """True once the traced function has returned."""
         return self._finished
+
+    def line(self, var: Var) -> SourceLine | None:
+        """The line of user code that made `var`, if somebody watches; None for an input."""
+        return self._lines.get(var)
 
     def origin(self, var: Var) -> str:
         """The inputs that `var` depends on, as error messages call them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
@@ -19,6 +18,7 @@ from funcgrad.ops.pointwise import select
 from funcgrad.ops.shape import reshape
 from funcgrad.transforms.batch import batch_jaxpr
 from funcgrad.transforms.call import Call, check_inputs, marked
+from funcgrad.transforms.derived import derived
 from funcgrad.transforms.split import (
     ABSENT,
     PLAIN,
@@ -97,6 +97,7 @@ class _BranchHalves:
         count = len(branches[0].outputs)
         self._saved = [cut.forward.out_types[count:] for cut in self._cuts]
         self.forward = tuple(self._forward_of(number, count) for number in range(len(branches)))
+        self._backward: dict[Pattern, tuple[tuple[Jaxpr, ...], Pattern]] = {}
         self._full = tuple(map(max, zip(*(cut.full for cut in self._cuts), strict=True)))
 
     def _forward_of(self, number: int, count: int) -> Jaxpr:
@@ -114,9 +115,14 @@ class _BranchHalves:
         """The pattern of these cotangents, and the arrays they consist of."""
         return kinds_and_arrays([g if kind else None for g, kind in zip(gs, self._full, strict=True)])
 
-    @functools.lru_cache(maxsize=64)  # noqa: B019  # as many as there are patterns; they live as long as the halves
     def backward(self, pattern: Pattern) -> tuple[tuple[Jaxpr, ...], Pattern]:
         """The backward halves for cotangents of this pattern, and the kinds of their results."""
+        known = self._backward.get(pattern)
+        if known is None:
+            known = self._backward[pattern] = self._backward_for(pattern)
+        return known
+
+    def _backward_for(self, pattern: Pattern) -> tuple[tuple[Jaxpr, ...], Pattern]:
         mine = [
             tuple(kind if full else ABSENT for kind, full in zip(pattern, cut.full, strict=True)) for cut in self._cuts
         ]
@@ -164,6 +170,6 @@ def _as_kind(ct: Cotangent | None, kind: int, t: ArrayType) -> list[Array]:
     return [value, np.broadcast_to(np.array(ct is not None), t.shape)]
 
 
-@functools.lru_cache(maxsize=4096)
+@derived
 def _branch_halves(branches: tuple[Jaxpr, ...], wanted: tuple[bool, ...]) -> _BranchHalves:
     return _BranchHalves(branches, wanted)

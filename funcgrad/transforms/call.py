@@ -21,8 +21,14 @@ def check_inputs(label: str, jaxpr: Jaxpr, xs: Sequence[Typed]) -> None:
     """The type rule of every program: its jaxpr was made for operands of these types."""
     got = [(x.shape, x.dtype, x.weak) for x in xs]
     expected = [(t.shape, t.dtype, t.weak) for t in jaxpr.in_types]
-    if got != expected:
+    if got != expected and not (len(got) == len(expected) and all(map(_fits, got, expected))):
         raise InternalError(f"{label} takes {jaxpr.in_types}, got {[ArrayType(*t) for t in got]}")
+
+
+def _fits(got: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
+    """True if the one may stand for the other, where a length of -1 is any."""
+    a, b = got[0], expected[0]
+    return got[1:] == expected[1:] and len(a) == len(b) and all(m == n or n == -1 for m, n in zip(a, b, strict=True))
 
 
 def marked(ys: Sequence[Array], batched: Sequence[bool]) -> tuple[Any, ...]:

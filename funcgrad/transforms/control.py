@@ -7,6 +7,7 @@ becomes one operation.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -119,7 +120,7 @@ def _among(jaxpr: Jaxpr, number: int, parts: Sequence[Staged]) -> Jaxpr:
 
 
 def scan(
-    f: Callable[[Any, Any], tuple[Any, Any]],
+    f: Callable[[Any, Any], Any],
     init: Any,
     xs: Any = None,
     length: int | None = None,
@@ -153,7 +154,7 @@ def scan(
         (np.float64(6.0), array([0., 1., 3.]))
     """
     n = _length(xs, length)
-    if unroll is not True and (not isinstance(unroll, int) or unroll < 1):
+    if unroll is not True and unroll < 1:
         raise ArgumentError(f"scan: unroll={unroll!r} is no number of steps", "unroll=4")
     if checkpoint_every is not None:
         return _scan_in_segments(f, init, xs, n, reverse, unroll, _every("scan", checkpoint_every))
@@ -193,6 +194,7 @@ def _staged_scan(
 ) -> Any:
     """What is left to do as one operation: it leaves the last carry in `carry`, and returns the results."""
 
+    @functools.wraps(f)
     def step(before: Any, x: Any) -> Any:
         out = f(before, x)
         _check_pair(name, out)
@@ -245,7 +247,7 @@ def _lengths_of(path: str) -> str:
 
 def _stacked(ys: list[Any]) -> Any:
     first, structure = pytree.flatten(ys[0])
-    columns = [structure.flatten_up_to(y) for y in ys]
+    columns: list[Any] = [structure.flatten_up_to(y) for y in ys]
     return pytree.unflatten(structure, [np.stack([c[i] for c in columns]) for i in range(len(first))])
 
 
@@ -279,7 +281,7 @@ def _scan_in_segments(
     if cut == n:
         return many(init)
     if not whole:
-        return segment(init, tail, n)
+        return scan(f, init, tail, n, reverse, unroll)
     if reverse:
         carry, last = saved(init, tail, n - cut)
         carry, first = many(carry)
@@ -337,6 +339,7 @@ def while_loop(
 
 
 def _staged_while(cond_fun: Callable[..., Any], body_fun: Callable[..., Any], carry: Carry) -> Any:
+    @functools.wraps(body_fun)
     def step(before: Any) -> Any:
         return (body_fun(before),)
 
@@ -419,10 +422,10 @@ def fori_loop(
             checkpoint_every=checkpoint_every,
         )
         return state[1]
-    first, last = int(concrete(lower)), int(concrete(upper))
+    first, last = operator.index(lower), operator.index(upper)
 
-    def step(state: Any, _: None) -> Any:
-        i, carry = state
+    def step(step_and_carry: Any, _: None) -> Any:
+        i, carry = step_and_carry
         return (i + 1, body_fun(i, carry)), None
 
     step.__name__ = function_name(body_fun)

@@ -78,6 +78,7 @@ class custom_vjp:  # noqa: N801  # a decorator, by JAX's name
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The function, with its own derivative."""
         if self._fwd is None or self._bwd is None:
             raise CustomRuleError(
                 f"{function_name(self._fun)} is a custom_vjp without rules",
@@ -109,7 +110,7 @@ class _DefinedRule(Rule):
 
     def differentiate(self, args: tuple[Any, ...]) -> tuple[Any, Pullback]:
         _, fwd, bwd = self.functions
-        pair = fwd(*self._with_nondiff(args))
+        pair: Any = fwd(*self._with_nondiff(args))
         if not isinstance(pair, tuple) or len(pair) != 2:
             kind = f"a tuple of {len(pair)}" if isinstance(pair, tuple) else f"a {type(pair).__name__}"
             raise CustomRuleError(
@@ -121,7 +122,7 @@ class _DefinedRule(Rule):
 
 
 def _positions(
-    fun: Callable[..., Any], names: Sequence[str], argnums: Sequence[int], argnames: Sequence[str]
+    fun: Callable[..., Any], names: Sequence[str], argnums: Sequence[Any], argnames: Sequence[str]
 ) -> tuple[int, ...]:
     argnums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     argnames = (argnames,) if isinstance(argnames, str) else tuple(argnames)
@@ -208,7 +209,7 @@ class _GradientRule(Rule):
         return self.differentiate(args)[0]
 
     def differentiate(self, args: tuple[Any, ...]) -> tuple[Any, Pullback]:
-        pair = self.function(*args)
+        pair: Any = self.function(*args)
         if not isinstance(pair, tuple) or len(pair) != 2 or not callable(pair[1]):
             raise CustomRuleError(
                 f"{self.name} is a custom_gradient, so it must return a pair of its result and its pullback",
@@ -303,8 +304,9 @@ def custom_linear_solve(
         >>> import numpy as np
         >>> import funcgrad as fg
         >>> from funcgrad import lax
-        >>> def solution(d):  # of diag(d) x = b
-        ...     return lax.custom_linear_solve(lambda x: d * x, np.ones(2), lambda f, b: b / f(np.ones(2)), symmetric=True)
+        >>> def solution(d):  # of diag(d) x = 1
+        ...     solve = lambda matvec, b: b / matvec(np.ones(2))
+        ...     return lax.custom_linear_solve(lambda x: d * x, np.ones(2), solve, symmetric=True)
         >>> fg.grad(lambda d: solution(d).sum())(np.array([1.0, 2.0]))
         array([-1.  , -0.25])
     """

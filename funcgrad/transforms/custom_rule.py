@@ -28,6 +28,7 @@ from funcgrad.ops.broadcast import Sum, batch_length
 from funcgrad.transforms.batch import batch_jaxpr
 from funcgrad.transforms.body import is_abstract
 from funcgrad.transforms.call import Call, check_inputs
+from funcgrad.transforms.derived import derived
 from funcgrad.transforms.split import CustomHalves, cut_custom
 from funcgrad.transforms.stage import Stage, closed
 from funcgrad.transforms.tape import Tape
@@ -317,7 +318,7 @@ class CustomVjp(Program):
         return ys
 
 
-@functools.lru_cache(maxsize=1024)
+@derived
 def _batched(custom: CustomVjp, batched: tuple[bool, ...], n: int) -> tuple[Jaxpr, LazyHalves]:
     """The function and its rule on stacks."""
     consts, _, xs = custom.parts(batched)

@@ -7,7 +7,6 @@ place.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -19,6 +18,7 @@ from funcgrad.core.trace import Var
 from funcgrad.core.types import Array, ArrayType, is_inexact
 from funcgrad.ops.flow import Weaken
 from funcgrad.transforms.call import Call
+from funcgrad.transforms.derived import derived
 from funcgrad.transforms.split import gathered, halves, save_everything
 from funcgrad.transforms.stage import Stage
 
@@ -50,6 +50,7 @@ class LoopHalves:
         cut = halves(body, (*consts, *active, *xs), save_everything, False, summed)
         self._cut = cut
         self._wanted = (consts, xs)
+        self._backward: dict[tuple[bool, ...], tuple[Jaxpr, tuple[bool, ...]]] = {}
         computed = cut.forward.outputs[len(body.outputs) :]
         fixed = _depending_only_on(cut.forward, cut.forward.inputs[: len(consts)])
         # where each residual of the body is found: ("const", i), ("once", i), ("x", i) or ("step", i)
@@ -78,7 +79,6 @@ class LoopHalves:
         once = Call("once", self._once)(*consts) if self._once.outputs else ()
         return [*(consts[i] for i in self._count["const"]), *once, *(xs[i] for i in self._count["x"]), *steps]
 
-    @functools.lru_cache(maxsize=64)  # noqa: B019  # as many as there are patterns; they live as long as the halves
     def backward(self, given: tuple[bool, ...]) -> tuple[Jaxpr, tuple[bool, ...]]:
         """The body of the backward pass.
 
@@ -90,6 +90,12 @@ class LoopHalves:
             what is scanned over, and the cotangents of the results. And for each scanned array whether the body has a
             result for its cotangent.
         """
+        known = self._backward.get(given)
+        if known is None:
+            known = self._backward[given] = self._backward_for(given)
+        return known
+
+    def _backward_for(self, given: tuple[bool, ...]) -> tuple[Jaxpr, tuple[bool, ...]]:
         cut, (consts, xs) = self._cut, self._wanted
         stage = Stage("a backward pass", derived=True)
 
@@ -138,7 +144,7 @@ class LoopHalves:
         return ArrayType(t.shape, t.dtype)
 
 
-@functools.lru_cache(maxsize=4096)
+@derived
 def loop_halves(body: Jaxpr, consts: tuple[bool, ...], init: tuple[bool, ...], xs: tuple[bool, ...]) -> LoopHalves:
     """The two halves of a loop's body, made once; see `LoopHalves`."""
     return LoopHalves(body, consts, init, xs)

@@ -394,7 +394,7 @@ def _ragged_body(body: Jaxpr, consts: int, carry: int, n: int, step: int) -> Jax
     return stage.finish(inputs, [i + np.int64(step), *new, *out[carry:]])
 
 
-@functools.lru_cache(maxsize=1024)
+@derived
 def _masked_body(
     cond: Jaxpr, body: Jaxpr, cond_consts: int, body_consts: int, carry: int, n: int
 ) -> tuple[Jaxpr, Jaxpr]:
@@ -415,7 +415,7 @@ def _masked_body(
     return any_going, stage.finish([*shared, *consts, going, *old], [going & still, *new, *out[carry:]])
 
 
-@functools.lru_cache(maxsize=1024)
+@derived
 def _counted(cond: Jaxpr, body: Jaxpr, cond_consts: int, body_consts: int) -> tuple[Jaxpr, Jaxpr]:
     """The condition and the body of a loop that counts its steps in its first carry."""
     counter = ArrayType((), np.dtype(np.int64))

@@ -191,7 +191,7 @@ def _replay_on(
     return [read(atom) for atom in jaxpr.outputs], sources
 
 
-def _enter_cotangents(stage: Stage, outs: list[Array], pattern: Pattern) -> list[tuple[Tracer, ...]]:
+def _enter_cotangents(stage: Stage, outs: list[Array], pattern: Pattern) -> list[tuple[TracedArray, ...]]:
     """For each output the tracers of its cotangent: none, the value, or the value and the mask."""
     entered = []
     for kind, y in zip(pattern, outs, strict=True):
@@ -202,7 +202,7 @@ def _enter_cotangents(stage: Stage, outs: list[Array], pattern: Pattern) -> list
 
 def _backwards(stage: Stage, records: list[Record], sources: list[SourceLine | None]) -> Iterator[Record]:
     for record, source in zip(reversed(records), reversed(sources), strict=True):
-        stage.source = source
+        stage.source = None if source is None else source.pulled_back(record[0].name)
         yield record
 
 

@@ -22,6 +22,7 @@ from funcgrad.ops.broadcast import BroadcastTo
 from funcgrad.ops.flow import Given
 from funcgrad.ops.refusals import refuse_leak
 from funcgrad.transforms.arguments import Selection, function_name, parameter_names
+from funcgrad.transforms.leaks import check_leaks
 
 
 class Stage(Trace):
@@ -110,6 +111,10 @@ class Stage(Trace):
     def finished(self) -> bool:
         """True once the traced function has returned."""
         return self._finished
+
+    def line(self, var: Var) -> SourceLine | None:
+        """The line of user code that made `var`; None for an input."""
+        return next((equation.source for equation in self.equations if var in equation.outputs), None)
 
     def origin(self, var: Var) -> str:
         """The inputs that `var` depends on, as error messages call them."""
@@ -235,6 +240,19 @@ def stage(
     The arguments at the places `static` are passed to `f` as they are.
     """
     trace = Stage(f"{transformation}({function_name(f)})")
+    staged = _staged(trace, f, args, kwargs, transformation, static)
+    check_leaks(trace)
+    return staged
+
+
+def _staged(
+    trace: Stage,
+    f: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    transformation: str,
+    static: Sequence[int],
+) -> tuple[Jaxpr, pytree.Structure]:
     leaves, structure = pytree.flatten(({i: x for i, x in enumerate(args) if i not in static}, kwargs))
     arguments = _Arguments(transformation, f, structure)
     tracers = [trace.enter(arguments.type_of(i, x), functools.partial(arguments.name, i)) for i, x in enumerate(leaves)]

@@ -8,34 +8,32 @@ cotangents of its inputs, and those of one variable are summed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, NoReturn, Protocol, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 
 from funcgrad.core import config
 from funcgrad.core.errors import HeldArrayError, LeakedTracerError, SourceLine, user_line
-from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Primitive, Structured, Wanted, plain
-from funcgrad.core.trace import Trace, Tracer, Var
+from funcgrad.core.primitive import (
+    Cotangent,
+    Differentiable,
+    LazyCotangent,
+    Masked,
+    Primitive,
+    Structured,
+    plain,
+)
+from funcgrad.core.trace import Trace, Tracer, Var, concrete
 from funcgrad.core.types import Array, is_inexact, plain_array, show_long, type_of
+from funcgrad.core.watch import watching
 from funcgrad.transforms.hold import Holder
+from funcgrad.transforms.located import Located
 
 _NUMBERS = frozenset({bool, int, float, complex, *np.sctypeDict.values()})
 # The hot path makes its objects without a call of their initializer: an eighth of what an operation costs.
 _new = object.__new__
 # what stands where the records of a finished trace were: it has no append, and so a late tracer is noticed for free
 _FINISHED = cast(list[Any], None)
-
-
-class Differentiable(Protocol):
-    """What can be recorded with residuals: a primitive that has them, or a custom rule."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def residuals(self) -> bool: ...
-    def __call__(self, *args: Array) -> tuple[Array, ...]: ...
-    def forward(self, wanted: Wanted, *xs: Array) -> tuple[tuple[Array, ...], Sequence[Array]]: ...
-    def vjp(self, wanted: Wanted, g: Any, *residuals: Array) -> tuple[Cotangent | None, ...]: ...
 
 
 class Record(NamedTuple):
@@ -56,7 +54,7 @@ class Tape(Trace):
         describe: What error messages call the input of this number.
     """
 
-    __slots__ = ("_describe", "_inputs", "held", "lines", "nested", "records", "tracer")
+    __slots__ = ("_describe", "_inputs", "held", "lines", "nested", "records", "tracer", "watch")
 
     def __init__(self, name: str, tracer: type[Tracer], describe: Callable[[int], str]) -> None:
         super().__init__(name)
@@ -67,7 +65,8 @@ class Tape(Trace):
         self.held = Holder()
         # True once a value on this tape is a tracer of an outer transformation
         self.nested = False
-        self.lines: dict[Var, SourceLine | None] | None = {} if config.CHECK else None
+        self.watch = watching()
+        self.lines: dict[Var, SourceLine | None] | None = {} if config.CHECK or self.watch is not None else None
 
     def enter(self, x: Array) -> Tracer:
         """A tracer for the next input."""
@@ -77,7 +76,11 @@ class Tape(Trace):
             x = x if x.__class__ in _NUMBERS or isinstance(x, Tracer) else plain_array(x)
             t = type_of(x)
             var = Var(t.shape, t.dtype, t.weak)
-            self.nested = self.nested or isinstance(x, Tracer)
+            if isinstance(x, Tracer):
+                self.nested = True
+                if self.lines is None and concrete(x) is None:
+                    # what is staged is written down with its lines, the walk back too
+                    self.lines = {}
         self._inputs.append(var)
         return self.tracer(self, var, x)
 
@@ -127,7 +130,7 @@ class Tape(Trace):
         except AttributeError:  # a Python number
             out = Var((), type_of(y).dtype, True)
         if self.lines is not None:
-            self.lines[out] = user_line()
+            self._note(primitive, (out,), (y,), saved)
         saved.insert(0, y)
         for place in primitive.unread(inputs):
             saved[place] = None
@@ -146,13 +149,14 @@ class Tape(Trace):
     def _record_multiple(
         self, primitive: Primitive, inputs: list[Var | None], saved: list[Array], ys: tuple[Array, ...]
     ) -> tuple[Tracer, ...]:
+        args = list(saved)
         saved.insert(0, ys)
         for place in primitive.unread(inputs):
             saved[place] = None
         self._hold(inputs, saved)
         outs = tuple(Var(y.shape, y.dtype) for y in ys)
         if self.lines is not None:
-            self.lines.update(dict.fromkeys(outs, user_line()))
+            self._note(primitive, outs, ys, args)
         if self.records is _FINISHED:
             self._refuse_leak(primitive, inputs)
         self.records.append(Record(primitive, inputs, saved, outs))
@@ -175,11 +179,27 @@ class Tape(Trace):
                 self.held.hold(x)
         variables = tuple(Var(t.shape, t.dtype, t.weak) for t in map(type_of, ys))
         if self.lines is not None:
-            self.lines.update(dict.fromkeys(variables, user_line()))
+            self._note(primitive, variables, ys, args)
         self.records.append(Record(primitive, wanted, list(residuals), variables))
         return tuple(
             self.tracer(self, var, y) if is_inexact(var.dtype) else y for var, y in zip(variables, ys, strict=True)
         )
+
+    def _note(
+        self, primitive: Differentiable | Primitive, outs: Sequence[Var], ys: Sequence[Array], args: Sequence[Array]
+    ) -> None:
+        """Remember the line of an operation, and look at what it gives."""
+        assert self.lines is not None
+        line = user_line()
+        self.lines.update(dict.fromkeys(outs, line))
+        if self.watch is not None:
+            self.watch.check(primitive, ys, args, line)
+
+    def backwards(self, records: Iterable[Record], cotangents: Cotangents) -> Iterable[Record]:
+        """The records in the order of the walk back, with pullbacks that know their lines if the tape does."""
+        if self.lines is None:
+            return records
+        return Located(self.lines, self.watch, cotangents.table, self.origin).back(records)
 
     def _hold(self, inputs: list[Var | None], saved: list[Array]) -> None:
         """Hold the constants that the backward pass will read."""
@@ -231,6 +251,10 @@ class Tape(Trace):
             "return the value from the function instead of storing it elsewhere: has_aux=True passes extra results out"
             + ("; FUNCGRAD_CHECK=1 in the environment shows the line that made it" if self.lines is None else ""),
         )
+
+    def line(self, var: Var) -> SourceLine | None:
+        """The line of user code that made `var`, as far as the trace remembers."""
+        return None if self.lines is None else self.lines.get(var)
 
     def origin(self, var: Var) -> str:
         """The inputs that `var` depends on, as error messages call them."""
@@ -287,7 +311,7 @@ class Cotangents:
                     continue
             if g.__class__ is not np.ndarray and isinstance(g, Structured):
                 g = g.dense()
-                rule = primitive.vjp_masked if type(g) is Masked else primitive.vjp
+                rule: Any = primitive.vjp_masked if type(g) is Masked else primitive.vjp  # type: ignore[union-attr]  # what has several results takes a tuple of cotangents
                 cts = rule(inputs, g, *saved)
             else:
                 cts = primitive.vjp(inputs, g, *saved)

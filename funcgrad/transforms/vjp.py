@@ -21,6 +21,7 @@ from funcgrad.ops.array import TracedArray
 from funcgrad.transforms.arguments import Selection, function_name
 from funcgrad.transforms.checks import check_scalar, checked_cotangent, split_aux
 from funcgrad.transforms.inputs import Input, describe_input, is_array, refuse_integers
+from funcgrad.transforms.leaks import check_leaks
 from funcgrad.transforms.tape import Cotangents, Record, Tape, released
 
 
@@ -51,6 +52,8 @@ def value_and_grad(
     f: Callable[..., Any],
     argnums: int | Sequence[int] | None = None,
     has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
     *,
     argnames: str | Sequence[str] | None = None,
 ) -> Callable[..., Any]:
@@ -61,6 +64,8 @@ def value_and_grad(
         argnums: The positions of the arguments to differentiate; 0 if nothing is said. Negative ones count from the
             last. Each argument may be any pytree of floating-point or complex arrays.
         has_aux: True if `f` returns `(value, aux)`: `aux` is passed through.
+        holomorphic: Not supported: `vjp` gives the derivative of a holomorphic function.
+        allow_int: True if differentiated arguments may have integer leaves; their gradient is None.
         argnames: The names of the arguments to differentiate, instead of `argnums`.
 
     Returns:
@@ -78,7 +83,7 @@ def value_and_grad(
         >>> float(value), float(gradient["a"])
         (12.0, 4.0)
     """
-    run = _differentiator("value_and_grad", f, argnums, argnames, has_aux)
+    run = _differentiator("value_and_grad", f, argnums, argnames, has_aux, holomorphic, allow_int)
 
     @functools.wraps(f)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
@@ -94,16 +99,26 @@ def _differentiator(
     argnums: int | Sequence[int] | None,
     argnames: str | Sequence[str] | None,
     has_aux: bool,
+    holomorphic: bool,
+    allow_int: bool,
 ) -> Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, Any, Any]]:
     """The function of (args, kwargs) that returns (value, aux, gradient)."""
     selection = Selection(transformation, f, argnums, argnames)
+    if holomorphic:
+        raise NotImplementedError(
+            f"{transformation}: holomorphic=True is not supported; the pullback of a holomorphic function multiplies "
+            "by its derivative: vjp(f, z)[1](1 + 0j)[0]"
+        )
     name = f"{transformation}({function_name(f)})"
 
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
         inputs: list[Input] = []
         tape = Tape(name, TracedArray, lambda number: describe_input(inputs, selection, number))
         try:
-            return differentiate(tape, inputs, args, kwargs)
+            result = differentiate(tape, inputs, args, kwargs)
+            if tape.watch is not None:
+                check_leaks(tape)
+            return result
         except ValueError as error:
             tape.explain(error)
             raise
@@ -115,10 +130,13 @@ def _differentiator(
     ) -> tuple[Any, Any, Any]:
         traced_args = list(args)
         for place in selection.resolve(args, kwargs):
+            if place.__class__ is str:
+                # the caller's dict must not hold a tracer longer than the trace
+                kwargs = {**kwargs}
             target: Any = traced_args if place.__class__ is int else kwargs
             entered = Input(place, target[place])
             target[place] = entered.enter(tape)
-            if None in entered.vars:
+            if not allow_int and None in entered.vars:
                 refuse_integers(name, entered, selection)
             inputs.append(entered)
         out = f(*traced_args, **kwargs)
@@ -134,7 +152,7 @@ def _differentiator(
             value = out.value
             cotangents.table[out.variable] = out.variable.dtype.type(1)
         with np.errstate(all="ignore"):
-            cotangents.walk_back(released(records))
+            cotangents.walk_back(tape.backwards(released(records), cotangents))
             gradient = selection.pack(_gradients(inputs, cotangents, set()))
         if value.__class__ is np.ndarray:
             value = value.copy()  # a 0-d array here is an input or a view of one
@@ -147,6 +165,8 @@ def grad(
     f: Callable[..., Any],
     argnums: int | Sequence[int] | None = None,
     has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
     *,
     argnames: str | Sequence[str] | None = None,
 ) -> Callable[..., Any]:
@@ -156,6 +176,8 @@ def grad(
         f: A function that returns a real floating-point scalar.
         argnums: The positions of the arguments to differentiate; 0 if nothing is said.
         has_aux: True if `f` returns `(value, aux)`.
+        holomorphic: Not supported; see `value_and_grad`.
+        allow_int: True if differentiated arguments may have integer leaves; their gradient is None.
         argnames: The names of the arguments to differentiate, instead of `argnums`.
 
     Returns:
@@ -172,7 +194,7 @@ def grad(
         >>> float(fg.grad(fg.grad(lambda x: x**3))(2.0))
         12.0
     """
-    run = _differentiator("grad", f, argnums, argnames, has_aux)
+    run = _differentiator("grad", f, argnums, argnames, has_aux, holomorphic, allow_int)
 
     @functools.wraps(f)
     def gradient_of(*args: Any, **kwargs: Any) -> Any:
@@ -212,11 +234,19 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
     for entered in inputs:
         entered.leaves = [_protected(leaf) for leaf in entered.leaves]
     tape = Tape(name, TracedArray, lambda number: describe_input(inputs, selection, number))
+    result = _evaluated(tape, f, inputs, has_aux)
+    if tape.watch is not None:
+        check_leaks(tape)
+    return result
+
+
+def _evaluated(tape: Tape, f: Callable[..., Any], inputs: list[Input], has_aux: bool) -> tuple[Any, ...]:
+    """What `vjp` returns."""
     try:
         out = f(*(entered.enter(tape) for entered in inputs))
         aux = None
         if has_aux:
-            out, aux = split_aux(name, out)
+            out, aux = split_aux(tape.name, out)
         leaves, structure = pytree.flatten(out)
         records = tape.finish()
         tape.detach(records)
@@ -228,7 +258,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
     out_vars = [x.variable if isinstance(x, Tracer) and x.tracing is tape else None for x in leaves]
     kept = _memory_of(inputs, records)
     values = [_detached(x.value if v is not None else x, kept) for x, v in zip(leaves, out_vars, strict=True)]
-    pullback = _pullback(name, inputs, records, structure, values, out_vars)
+    pullback = _pullback(tape, inputs, records, structure, values, out_vars)
     result = (pytree.unflatten(structure, values), pullback)
     if not has_aux:
         return result
@@ -259,13 +289,14 @@ def _detached(x: Any, kept: set[int]) -> Any:
 
 
 def _pullback(
-    name: str,
+    tape: Tape,
     inputs: list[Input],
     records: list[Record],
     structure: pytree.Structure,
     values: list[Any],
     out_vars: list[Var | None],
 ) -> Callable[[Any], tuple[Any, ...]]:
+    name = tape.name
     types = [type_of(v) if is_array(v) else None for v in values]
 
     def pullback(ct: Any) -> tuple[Any, ...]:
@@ -288,7 +319,7 @@ def _pullback(
                 seen.add(id(g))
                 cotangents.add(var, g)
         with np.errstate(all="ignore"):
-            cotangents.walk_back(reversed(records))
+            cotangents.walk_back(tape.backwards(reversed(records), cotangents))
             return tuple(_gradients(inputs, cotangents, seen))
 
     pullback.__qualname__ = "pullback"

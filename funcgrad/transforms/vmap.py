@@ -17,6 +17,7 @@ from funcgrad.ops.shape import move_axis
 from funcgrad.transforms.arguments import Selection, function_name
 from funcgrad.transforms.batch import BatchTrace, repeated
 from funcgrad.transforms.inputs import is_array
+from funcgrad.transforms.leaks import check_leaks
 
 # how many arguments a message lists for each length of the batch axis
 _LISTED = 4
@@ -79,9 +80,14 @@ def vmap(
     def mapped(*args: Any, **kwargs: Any) -> Any:
         arguments = _arguments(name, selection, places, args, kwargs)
         trace = BatchTrace(name, _batch_size(name, arguments, axis_size))
+        out = run(trace, arguments, len(args), kwargs)
+        check_leaks(trace)
+        return out
+
+    def run(trace: BatchTrace, arguments: list[_Argument], count: int, names: Iterable[str]) -> Any:
         entered = [a.enter(trace) for a in arguments]
         try:
-            out = f(*entered[: len(args)], **dict(zip(kwargs, entered[len(args) :], strict=True)))
+            out = f(*entered[:count], **dict(zip(names, entered[count:], strict=True)))
         finally:
             trace.finish()
         leaves, structure = ([out], None) if isinstance(out, Tracer) else pytree.flatten(out)
