@@ -19,15 +19,8 @@ from funcgrad.ops.shape import reshape
 from funcgrad.transforms.batch import batch_jaxpr
 from funcgrad.transforms.call import Call, check_inputs, marked
 from funcgrad.transforms.derived import derived
-from funcgrad.transforms.split import (
-    ABSENT,
-    PLAIN,
-    Pattern,
-    gathered,
-    halves,
-    kinds_and_arrays,
-    save_everything,
-)
+from funcgrad.transforms.joint import ABSENT, PLAIN, Pattern, gathered, kinds_and_arrays
+from funcgrad.transforms.split import halves, save_everything
 from funcgrad.transforms.stage import Stage
 
 

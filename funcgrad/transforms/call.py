@@ -14,7 +14,8 @@ from funcgrad.core.primitive import Cotangent, Unbatched, Wanted
 from funcgrad.core.types import Array, ArrayType, Typed
 from funcgrad.ops.broadcast import batch_length
 from funcgrad.transforms.batch import batch_jaxpr
-from funcgrad.transforms.split import Halves, Policy, gathered, halves, save_everything
+from funcgrad.transforms.joint import gathered
+from funcgrad.transforms.split import Halves, Policy, halves, save_everything
 
 
 def check_inputs(label: str, jaxpr: Jaxpr, xs: Sequence[Typed]) -> None:

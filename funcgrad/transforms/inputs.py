@@ -63,8 +63,9 @@ def refuse_integers(name: str, entered: Input, selection: Selection) -> None:
             raise DifferentiationError(
                 f"{name} differentiates with respect to floating-point or complex arrays, "
                 f"but {selection.describe(entered.place)}{entered.path(i)} is {kind}",
-                "pass a float (3.0, x.astype(float)), or leave it out: close over it, choose arguments with argnums, or "
-                "take None for its gradient with allow_int=True, or mark the field of a dataclass: field(metadata={'static': True})",
+                "pass a float (3.0, x.astype(float)), or leave it out: close over it, choose arguments with argnums, "
+                "mark the field of a dataclass: field(metadata={'static': True}); or take None for its gradient: "
+                "allow_int=True",
             )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import sys
 from collections import deque
-from collections.abc import Iterator
 from types import CellType, FrameType, FunctionType, GeneratorType, MethodType
 from typing import Any
 
@@ -31,27 +30,30 @@ def check_leaks(trace: Trace) -> None:
         LeakedTracerError: There is one; the message names what refers to it, and the line that made it.
     """
     watch = watching()
-    if watch is None or not watch.leaks or not any(_tracers(trace)):
+    if watch is None or not watch.leaks or not _count(trace):
         return
-    gc.collect()
-    leaked = next(_tracers(trace), None)
-    if leaked is None:
+    gc.collect()  # what is left over in a cycle is no leak
+    if not (count := _count(trace)):
         return
+    leaked = next(x for x in gc.get_objects() if _is_of(trace, x))
     line = trace.line(leaked.variable)
-    what = f"a {show_long(leaked.variable)} that was created" if line else f"the traced {trace.origin(leaked.variable)}"
-    holder = _holder(leaked, set(), 0) or "something that Python does not show"
+    what = f"a {show_long(leaked.variable)} that was created while {trace.name} was being traced"
+    others = f", and {count - 1} more" if count > 1 else ""
     raise LeakedTracerError(
-        f"{what} while {trace.name} was being traced outlives it: it is referred to by {holder}",
+        f"{what if line else f'the traced {trace.origin(leaked.variable)} of {trace.name}'} is still referred to after "
+        f"the tracing has ended{others}: by {_holder(leaked, set(), 0) or 'something that Python does not show'}",
         "return the value from the function instead of storing it elsewhere: has_aux=True passes extra results out; "
         "stop_gradient(x) stores a plain array where the value is known",
         line,
     )
 
 
-def _tracers(trace: Trace) -> Iterator[TracedArray]:
-    for x in gc.get_objects():
-        if type(x) is TracedArray and getattr(x, "tracing", None) is trace:
-            yield x
+def _is_of(trace: Trace, x: Any) -> bool:
+    return type(x) is TracedArray and getattr(x, "tracing", None) is trace
+
+
+def _count(trace: Trace) -> int:
+    return sum(_is_of(trace, x) for x in gc.get_objects())
 
 
 def _holder(thing: Any, seen: set[int], depth: int) -> str | None:
@@ -85,7 +87,7 @@ def _named(referrer: Any, thing: Any) -> str | None:
         return f"generator {referrer.__name__}"
     if isinstance(referrer, FrameType):
         return None if is_internal(referrer) else _variable(referrer, thing)
-    if isinstance(referrer, MethodType | TracedArray | _CONTAINERS):
+    if isinstance(referrer, (MethodType, TracedArray, *_CONTAINERS)):
         return None
     names = [*getattr(referrer, "__dict__", ()), *(s for cls in type(referrer).__mro__ for s in _slots(cls))]
     name = next((name for name in names if getattr(referrer, name, None) is thing), None)

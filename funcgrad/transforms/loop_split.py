@@ -19,7 +19,8 @@ from funcgrad.core.types import Array, ArrayType, is_inexact
 from funcgrad.ops.flow import Weaken
 from funcgrad.transforms.call import Call
 from funcgrad.transforms.derived import derived
-from funcgrad.transforms.split import gathered, halves, save_everything
+from funcgrad.transforms.joint import gathered
+from funcgrad.transforms.split import halves, save_everything
 from funcgrad.transforms.stage import Stage
 
 

@@ -7,30 +7,22 @@ crosses the cut is a residual. A policy decides, value by value, whether a resid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias, final
-
-import numpy as np
 
 from funcgrad.compiler.simplify import simplify
 from funcgrad.core import config
-from funcgrad.core.errors import InternalError, SourceLine
+from funcgrad.core.errors import InternalError
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check, live
 from funcgrad.core.kinds import IndexMap
-from funcgrad.core.primitive import Cotangent, Masked, Primitive, Structured
-from funcgrad.core.trace import Tracer, Var
-from funcgrad.core.types import Array, ArrayType, is_inexact
-from funcgrad.ops.array import TracedArray
+from funcgrad.core.primitive import Cotangent, Primitive
+from funcgrad.core.trace import Var
+from funcgrad.core.types import Array, ArrayType
 from funcgrad.transforms.derived import derived
-from funcgrad.transforms.stage import Stage
-from funcgrad.transforms.tape import Cotangents, Record, Tape
+from funcgrad.transforms.joint import PLAIN, Joint, Pattern, kinds_and_arrays, stage_joint
 
 Policy: TypeAlias = Callable[[Primitive, ArrayType], bool]
 """Says of a value, by the primitive that computes it and its type, whether to save it for the backward pass."""
-
-# what is known of the cotangent of an output: there is none, it is an array, or an array and the mask of its zeros
-ABSENT, PLAIN, MASKED = 0, 1, 2
-Pattern: TypeAlias = tuple[int, ...]
 
 
 def save_everything(primitive: Primitive, t: ArrayType) -> bool:
@@ -54,17 +46,6 @@ class Backward(NamedTuple):
 
     jaxpr: Jaxpr
     results: Pattern
-
-
-class _Joint(NamedTuple):
-    """A joint jaxpr, and where in it things are."""
-
-    jaxpr: Jaxpr
-    inputs: int
-    outputs: int
-    sums: int
-    patterns: list[Pattern]
-    results: list[Pattern]
 
 
 @final
@@ -109,8 +90,13 @@ class Halves:
         if known is None:
             cut = _Cut(self._joint([self.full, pattern]))
             passed, computed = cut.residuals(cut.needs(0), self._saves)
+            if [v.type for v in computed] != list(self.forward.out_types[len(self._jaxpr.outputs) :]):
+                raise InternalError(f"staged twice, the same program saves other residuals\n{self._jaxpr!r}")
             known = self._backward[pattern] = self._backward_of(cut, 1, passed, computed)
         return known
+
+    def _joint(self, patterns: Sequence[Pattern] | None) -> Joint:
+        return stage_joint(self._jaxpr, self._wanted, self._summed, patterns)
 
     def _saves(self, primitive: Primitive, t: ArrayType) -> bool:
         if not self._stacks and -1 in t.shape:
@@ -124,112 +110,11 @@ class Halves:
             check(self.forward)
         return Backward(jaxpr, cut.joint.results[number])
 
-    def _joint(self, patterns: list[Pattern] | None) -> _Joint:
-        """Stage the forward pass, and the walk back for each of these patterns."""
-        stage = Stage("a backward pass", derived=True)
-        xs = [stage.enter(t, lambda: "an input") for t in self._jaxpr.in_types]
-        tape = Tape(stage.name, TracedArray, lambda number: "an input")
-        gs: list[Tracer] = []
-        cts: list[Array] = []
-        results: list[Pattern] = []
-        try:
-            entered = [tape.enter(x) if w else x for x, w in zip(xs, self._wanted, strict=True)]
-            outs, sources = _replay_on(tape, stage, self._jaxpr, entered)
-            records = tape.finish()
-            mine = [isinstance(y, Tracer) and y.tracing is tape for y in outs]
-            if patterns is None:
-                patterns = [
-                    tuple(PLAIN if m and is_inexact(y.dtype) else ABSENT for y, m in zip(outs, mine, strict=True))
-                ]
-            for pattern in patterns:
-                cotangents = Cotangents()
-                sums = [stage.enter(_strong(entered[i]), lambda: "a sum") for i in self._summed]
-                for i, before in zip(self._summed, sums, strict=True):
-                    cotangents.add(entered[i].variable, before)
-                entering = _enter_cotangents(stage, outs, pattern)
-                gs += [*(g for parts in entering for g in parts), *sums]
-                for y, parts in zip(outs, entering, strict=True):
-                    if parts:
-                        cotangents.add(y.variable, parts[0] if len(parts) == PLAIN else Masked(*parts))
-                cotangents.walk_back(_backwards(stage, records, sources))
-                stage.source = None
-                kinds, arrays = kinds_and_arrays(
-                    [
-                        cotangents.table.get(e.variable) if w else None
-                        for e, w in zip(entered, self._wanted, strict=True)
-                    ]
-                )
-                results.append(kinds)
-                cts += arrays
-        finally:
-            tape.held.release()
-        ys = [y.value if m else y for y, m in zip(outs, mine, strict=True)]
-        joint = simplify(stage.finish([*xs, *gs], [*ys, *cts]))
-        return _Joint(joint, len(xs), len(ys), len(self._summed), patterns, results)
-
-
-def _strong(x: Tracer) -> ArrayType:
-    return ArrayType(x.shape, x.dtype)
-
-
-def _replay_on(
-    tape: Tape, stage: Stage, jaxpr: Jaxpr, args: Sequence[Array]
-) -> tuple[list[Array], list[SourceLine | None]]:
-    """The outputs on the tape, and for each of its records the line of user code."""
-    env: dict[Var, Array] = dict(zip(jaxpr.inputs, args, strict=True))
-    sources: list[SourceLine | None] = []
-
-    def read(atom: Atom) -> Array:
-        return atom.value if isinstance(atom, Literal) else env[atom]
-
-    for equation in jaxpr.equations:
-        stage.source = equation.source
-        y = equation.primitive(*map(read, equation.inputs))
-        env.update(zip(equation.outputs, y if equation.primitive.multiple else (y,), strict=True))
-        sources += [equation.source] * (len(tape.records) - len(sources))
-    stage.source = None
-    return [read(atom) for atom in jaxpr.outputs], sources
-
-
-def _enter_cotangents(stage: Stage, outs: list[Array], pattern: Pattern) -> list[tuple[TracedArray, ...]]:
-    """For each output the tracers of its cotangent: none, the value, or the value and the mask."""
-    entered = []
-    for kind, y in zip(pattern, outs, strict=True):
-        types = [_strong(y), ArrayType(y.shape, np.dtype(bool))] if kind else []
-        entered.append(tuple(stage.enter(t, lambda: "a cotangent") for t in types[:kind]))
-    return entered
-
-
-def _backwards(stage: Stage, records: list[Record], sources: list[SourceLine | None]) -> Iterator[Record]:
-    for record, source in zip(reversed(records), reversed(sources), strict=True):
-        stage.source = None if source is None else source.pulled_back(record[0].name)
-        yield record
-
-
-def kinds_and_arrays(cts: Sequence[Cotangent | None]) -> tuple[Pattern, list[Array]]:
-    """What kind each cotangent is, and the arrays they consist of."""
-    kinds: list[int] = []
-    arrays: list[Array] = []
-    for ct in cts:
-        if isinstance(ct, Structured):
-            ct = ct.dense()
-        kinds.append(ABSENT if ct is None else MASKED if isinstance(ct, Masked) else PLAIN)
-        arrays += [] if ct is None else [ct.value, ct.mask] if isinstance(ct, Masked) else [ct]
-    return tuple(kinds), arrays
-
-
-def gathered(results: Pattern, arrays: Sequence[Array]) -> tuple[Cotangent | None, ...]:
-    """The cotangents that consist of these arrays."""
-    rest = iter(arrays)
-    return tuple(
-        None if kind == ABSENT else next(rest) if kind == PLAIN else Masked(next(rest), next(rest)) for kind in results
-    )
-
 
 class _Cut:
     """A joint jaxpr, cut where the cotangents enter."""
 
-    def __init__(self, joint: _Joint) -> None:
+    def __init__(self, joint: Joint) -> None:
         self.joint = joint
         self.inputs = joint.jaxpr.inputs[: joint.inputs]
         self.known: dict[Var, Equation] = {}
@@ -335,7 +220,7 @@ class CustomHalves(NamedTuple):
 def cut_custom(jaxpr: Jaxpr, inputs: int, outputs: int) -> CustomHalves:
     """The halves of a joint jaxpr that a custom rule gave: behind these inputs and outputs come the cotangents."""
     gs, cts = len(jaxpr.inputs) - inputs, len(jaxpr.outputs) - outputs
-    cut = _Cut(_Joint(simplify(jaxpr), inputs, outputs, 0, [(PLAIN,) * gs], [(PLAIN,) * cts]))
+    cut = _Cut(Joint(simplify(jaxpr), inputs, outputs, 0, [(PLAIN,) * gs], [(PLAIN,) * cts]))
     passed, computed = cut.residuals(cut.needs(0), save_everything)
     forward = cut.forward(computed)
     return CustomHalves(forward, tuple(map(cut.inputs.index, passed)), cut.backward(0, passed, computed))
