@@ -4,22 +4,26 @@
     import funcgrad.numpy as fnp
 
 Functions of plain NumPy arrays go in, functions of plain NumPy arrays come out: `grad(f)` is the gradient of `f`,
-`vjp` its pullback, and they nest in any order.
+`vjp` its pullback, `vmap(f)` applies it to a batch, `jit(f)` compiles it, and they nest in any order.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from funcgrad import errors, extend, lax, nn, numpy, testing, tree
+from funcgrad import debug, errors, extend, lax, nn, numpy, testing, tree
 from funcgrad.core.types import ArrayType as ShapeDtypeStruct
 from funcgrad.ops.flow import stop_gradient
 from funcgrad.ops.scatter import at
+from funcgrad.transforms.callback import pure_callback
 from funcgrad.transforms.checkpoint import checkpoint, checkpoint_name, checkpoint_policies
 from funcgrad.transforms.checkpoint import checkpoint as remat
+from funcgrad.transforms.closure import closure_convert
 from funcgrad.transforms.custom import custom_gradient, custom_vjp
+from funcgrad.transforms.debugging import checking_leaks, debug_infs, debug_nans
 from funcgrad.transforms.jit import clear_caches, disable_jit, jit
 from funcgrad.transforms.jit_cache import log_compiles
+from funcgrad.transforms.residuals import print_saved_residuals, saved_residuals
 from funcgrad.transforms.stage import eval_shape, make_jaxpr
 from funcgrad.transforms.vjp import grad, hvp, value_and_grad, vjp
 from funcgrad.transforms.vmap import vmap
@@ -27,12 +31,17 @@ from funcgrad.transforms.vmap import vmap
 __all__ = [
     "ShapeDtypeStruct",
     "at",
+    "checking_leaks",
     "checkpoint",
     "checkpoint_name",
     "checkpoint_policies",
     "clear_caches",
+    "closure_convert",
     "custom_gradient",
     "custom_vjp",
+    "debug",
+    "debug_infs",
+    "debug_nans",
     "disable_jit",
     "errors",
     "eval_shape",
@@ -45,7 +54,10 @@ __all__ = [
     "make_jaxpr",
     "nn",
     "numpy",
+    "print_saved_residuals",
+    "pure_callback",
     "remat",
+    "saved_residuals",
     "stop_gradient",
     "testing",
     "tree",

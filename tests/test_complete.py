@@ -20,7 +20,15 @@ from funcgrad.ops.pointwise import Binary, Unary, table
 from tests.cases import CASES
 from tests.test_docs import blocks
 
-PUBLIC = ["funcgrad", "funcgrad.numpy", "funcgrad.numpy.linalg", "funcgrad.nn", "funcgrad.tree", "funcgrad.testing"]
+PUBLIC = [
+    "funcgrad",
+    "funcgrad.lax",
+    "funcgrad.numpy",
+    "funcgrad.numpy.linalg",
+    "funcgrad.nn",
+    "funcgrad.tree",
+    "funcgrad.testing",
+]
 
 
 DOCS = Path(__file__).parent.parent / "docs" / "api"
@@ -88,17 +96,37 @@ def test_the_door_is_this_and_no_more() -> None:
     assert fg.__all__ == [
         "ShapeDtypeStruct",
         "at",
+        "checking_leaks",
+        "checkpoint",
+        "checkpoint_name",
+        "checkpoint_policies",
+        "clear_caches",
+        "closure_convert",
+        "custom_gradient",
+        "custom_vjp",
+        "debug",
+        "debug_infs",
+        "debug_nans",
+        "disable_jit",
         "errors",
         "eval_shape",
         "extend",
         "grad",
         "hvp",
+        "jit",
+        "lax",
+        "log_compiles",
         "make_jaxpr",
         "nn",
         "numpy",
+        "print_saved_residuals",
+        "pure_callback",
+        "remat",
+        "saved_residuals",
         "stop_gradient",
         "testing",
         "tree",
         "value_and_grad",
         "vjp",
+        "vmap",
     ]

@@ -22,6 +22,8 @@ import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad import errors
 from funcgrad.core import errors as core_errors
+from funcgrad.transforms.callback import pure_callback
+from funcgrad.transforms.debugging import debug_nans
 
 VECTOR = np.array([1.0, 2.0, 3.0])
 MATRIX = np.ones((2, 3))
@@ -30,6 +32,11 @@ MATRIX = np.ones((2, 3))
 def at(f: Callable[..., Any], *args: Any) -> Any:
     """The gradient of `f` at `args`."""
     return fg.grad(f)(*args)
+
+
+def watched(f: Callable[..., Any], *args: Any) -> Any:
+    with debug_nans():
+        return fg.grad(f)(*args)
 
 
 def staged(f: Callable[..., Any], *args: Any) -> Any:
@@ -90,6 +97,7 @@ BUILTIN = {
     errors.SingularMatrixError: np.linalg.LinAlgError,
     errors.HeldArrayError: ValueError,
     errors.AxisError: np.exceptions.AxisError,
+    errors.NaNError: FloatingPointError,
     errors.InternalError: AssertionError,
 }
 
@@ -247,19 +255,25 @@ MISUSE: dict[type[errors.FuncgradError], dict[str, tuple[Callable[[], Any], str]
             "make_jaxpr(<lambda>) | only its type is known | argument 'x' | funcgrad.numpy",
         ),
         "int of a type": (lambda: staged(lambda x: int(x), 2.0), "int(x) | argument 'x' | x.astype(int)"),
-        "array indexed by a type": (lambda: staged(lambda i: VECTOR[i], 1), "argument 'i' | .take(a, x) for a[x]"),
+        "array indexed by a type": (
+            lambda: staged(lambda i: VECTOR[i], 1),
+            "`VECTOR[i]` | argument 'i' | take(VECTOR, i, axis=0)",
+        ),
     },
     errors.TracedBoolError: {
         "if": (
             lambda: staged(lambda x: x if x > 0 else -x, 2.0),
-            "if, while | bool[] | make_jaxpr(<lambda>) | argument 'x' | where(condition, x, y)",
+            "`if x > 0` | bool[] | make_jaxpr(<lambda>) | argument 'x' | where(x > 0, x, -x)",
         ),
-        "and": (lambda: staged(lambda x, y: (x > 0) and (y > 0), 1.0, 2.0), "and, or | c1 & c2"),
+        "and": (
+            lambda: staged(lambda x, y: (x > 0) and (y > 0), 1.0, 2.0),
+            "`x > 0 and y > 0` | logical_and(x > 0, y > 0)",
+        ),
         "max": (
             lambda: staged(lambda x, y: max(x, y), 1.0, 2.0),
-            "min, max | argument 'x', argument 'y' | maximum(x, y)",
+            "`max(x, y)` | argument 'x', argument 'y' | maximum(x, y)",
         ),
-        "sorted": (lambda: staged(lambda x, y: sorted([x, y]), 1.0, 2.0), "bool[]"),
+        "sorted": (lambda: staged(lambda x, y: sorted([x, y]), 1.0, 2.0), "`sorted([x, y])` | sort([x, y])"),
         "if inside grad inside staging": (
             lambda: staged(fg.grad(lambda x: x if x > 0 else -x), 2.0),
             "only its type is known",
@@ -270,7 +284,7 @@ MISUSE: dict[type[errors.FuncgradError], dict[str, tuple[Callable[[], Any], str]
             lambda: staged(lambda n, x: [x for _ in range(n)], 3, 1.0),
             "range(n) | argument 'n' | must be static",
         ),
-        "list index": (lambda: staged(lambda n: [1, 2, 3][n], 1), "values[n] | take(values, n)"),
+        "list index": (lambda: staged(lambda n: [1, 2, 3][n], 1), "`[1, 2, 3][n]` | take([1, 2, 3], n)"),
         "slice": (
             lambda: staged(lambda n, x: x[:n], 2, VECTOR),
             "a bound of a slice | argument 'n' | where(arange(len(x)) < n, x, 0)",
@@ -281,10 +295,10 @@ MISUSE: dict[type[errors.FuncgradError], dict[str, tuple[Callable[[], Any], str]
         "axis": (lambda: staged(lambda n, x: x.sum(axis=n), 0, VECTOR), "argument 'n' | static"),
         "mask": (
             lambda: staged(lambda x: x[x > 0], VECTOR),
-            "x[mask] | make_jaxpr(<lambda>) | sum(where(mask, x, 0)) | where(mask, new, x)",
+            "`x[x > 0]` | make_jaxpr(<lambda>) | sum(where(x > 0, x, 0)) | where(x > 0, new, x)",
         ),
         "nonzero": (lambda: staged(lambda x: np.nonzero(x), VECTOR), "nonzero | where("),
-        "where with one argument": (lambda: staged(lambda x: np.where(x > 0), VECTOR), "only their types are known"),
+        "where with one argument": (lambda: staged(lambda x: np.where(x > 0), VECTOR), "nonzero(x) | where(x != 0"),
     },
     errors.MutationError: {
         "assignment": (
@@ -410,6 +424,28 @@ MISUSE: dict[type[errors.FuncgradError], dict[str, tuple[Callable[[], Any], str]
             ".set(v): v is float64[] | int64 | x.astype(float64).at[index].set(v)",
         ),
         "bits of a float": (lambda: at(lambda x: x & 1, 2.0), "bitwise_and | float64[]"),
+        "dtype of a callback": (
+            lambda: pure_callback(np.float32, 1.0, 2.0),
+            "float32 returned float32[], declared float64[] | x.astype('float64')",
+        ),
+        "string for a callback": (
+            lambda: pure_callback(len, 1, "abc"),
+            "argument 0 of len is a str ('abc') | functools.partial",
+        ),
+    },
+    errors.NaNError: {
+        "forward": (
+            lambda: watched(lambda x: np.log(x - 2), 1.0),
+            "log gives NaN in the forward pass, where x = -1.0 | where(x > 0, x, 1.0)",
+        ),
+        "backward": (
+            lambda: watched(lambda x: (np.sqrt(x) * x).sum(), np.array([1.0, 0.0, 0.0])),
+            "the pullback of sqrt gives NaN in 2 of 3 elements in the backward pass, first at [1], where g = 0.0, y = 0.0",
+        ),
+        "of an infinity": (
+            lambda: watched(lambda x: x - x, np.inf),
+            "subtract gives NaN in the forward pass, where x1 = inf, x2 = inf | debug_infs()",
+        ),
     },
 }
 ROWS = [
@@ -430,17 +466,17 @@ def test_misuse_is_answered_in_the_users_terms(error: Any, do: Callable[[], Any]
         do()
     assert type(caught.value) is error
     message = str(caught.value)
-    for part in words.split(" | "):
-        assert part in message
-
     what, line, fix = message.split("\n")
+    for part in words.split(" | "):
+        assert part in f"{what}\n{fix}"
+
     assert what.startswith(f"[{error.code}] ")
     assert fix.startswith("  Fix: ")
     assert not INTERNAL.search(message.replace(line, ""))
     place = re.match(r"  at test_errors\.py:(\d+) in \S+: (.+)", line)
     assert place
     first = do.__code__.co_firstlineno
-    helpers = (at, staged, pulled, leaky, added_in_place, reuses_a_buffer)
+    helpers = (at, watched, staged, pulled, leaky, added_in_place, reuses_a_buffer)
     starts = [first, *(f.__code__.co_firstlineno for f in helpers)]
     assert any(start <= int(place[1]) <= start + 6 for start in starts)
 

@@ -351,7 +351,7 @@ def test_a_prefix_that_does_not_fit_is_refused_with_the_place() -> None:
         tree.broadcast({"a": 1, "b": [1, 2]}, {"a": (1, 2), "b": [3]})
     none = lambda node: node is None
     assert tree.broadcast((None, 0), ([1, 2], 3), is_leaf=none) == ([None, None], 0)
-    with pytest.raises(fg.errors.TreeError, match=r"at \[1\]: a list vs a int"):
+    with pytest.raises(fg.errors.TreeError, match=r"at \[1\]: a list vs an int"):
         tree.broadcast((None, [0]), ([1, 2], 3), is_leaf=none)
     with pytest.raises(fg.errors.TreeError, match=r"at \[0\]: None vs a list"):
         tree.broadcast((None, 0), ([1, 2], 3))
@@ -475,8 +475,8 @@ def test_a_set_or_an_iterator_cannot_be_a_leaf(bad: Any, kind: str, wrap: Any, p
         ({"a": [1, (2, 3)]}, {"a": [1, (2,)]}, "at ['a'][1]: 2 elements vs 1"),
         ({"a": [1, 2], "b": 1}, {"a": [1], "b": (1, 2)}, "at ['a']: 2 elements vs 1"),
         ({"a": 1, "b": [1, 2]}, {"a": (5, 6), "b": [1]}, "at ['b']: 2 elements vs 1"),
-        ([None, 1], [2, 3], "at [0]: None vs a int"),
-        (Point(1, [2]), Point(1, 2), "at .y: a list vs a int"),
+        ([None, 1], [2, 3], "at [0]: None vs an int"),
+        (Point(1, [2]), Point(1, 2), "at .y: a list vs an int"),
         (Layer(1, [2]), Layer(1, (2,)), "at .bias: a list vs a tuple"),
         (Layer([1], 2), {"weight": [1]}, "at the root: a Layer vs a dict"),
         ([Layer([1], 2)], [Layer([1, 2], 2)], "at [0].weight: 1 elements vs 2"),

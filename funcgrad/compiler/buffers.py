@@ -145,9 +145,13 @@ def _targets(equation: Equation, free: set[Var], views: set[Var]) -> Iterator[in
     (y,) = equation.outputs
     if not y.shape or min(y.shape) < 0:
         return
+    computes = isinstance(primitive, Elementwise)
+    if computes and y.dtype.kind == "c":
+        # NumPy's products of complex numbers round otherwise in place
+        return
     # a view may be read-only: who overwrites looks, but NumPy's `out` does not
-    refused = views if isinstance(primitive, Elementwise) else set()
-    for place, x in enumerate(equation.inputs if isinstance(primitive, Elementwise) else equation.inputs[:1]):
+    refused = views if computes else set()
+    for place, x in enumerate(equation.inputs if computes else equation.inputs[:1]):
         if x in free and x not in refused and x.shape == y.shape and x.dtype == y.dtype:
             yield place
 

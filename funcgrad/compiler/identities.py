@@ -385,12 +385,7 @@ def unrepeated(t: Term) -> Term | None:
         repeated = t.origin(x, "broadcast_to")
         if repeated is None:
             continue
-        smaller = repeated.inputs[0]
-        if smaller.weak:
-            if not isinstance(smaller, Literal):
-                continue
-            smaller = Literal(x.dtype.type(smaller.value))
-        inputs = (*t.inputs[:place], smaller, *t.inputs[place + 1 :])
+        inputs = (*t.inputs[:place], repeated.inputs[0], *t.inputs[place + 1 :])
         if broadcast_shapes(*(atom.shape for atom in inputs)) == t.type.shape:
             return t.become(*inputs)
     return None

@@ -23,6 +23,7 @@ from funcgrad.core.trace import Var
 from funcgrad.core.types import Array
 
 _RESERVED = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "explain", "tidy", "unshare", "copy"})
+_OUT_BY_NAME = frozenset({np.maximum, np.minimum})
 # equations begin behind the line of `def` and that of `try`
 FIRST_LINE = 3
 
@@ -96,7 +97,8 @@ class Writer:
         if target is not None:
             call = _overwriting(primitive) if isinstance(primitive, Scatter) else in_place(primitive) or call
             if isinstance(primitive, Elementwise):
-                operands.append(operands[target])
+                # by position, which is faster, where NumPy does not warn of it
+                operands.append(f"out={operands[target]}" if call in _OUT_BY_NAME else operands[target])
         stem = primitive.name if target is None else f"{primitive.name}_into"
         name = self._named(stem, call, (id(primitive), target is not None))
         read = set(dead).difference(equation.outputs)

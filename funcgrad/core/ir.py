@@ -163,7 +163,7 @@ def render_equation(equation: Equation, name: Namer, source: bool = False) -> st
     """One line: `c:f64[] = multiply a b`."""
     inputs = " ".join(map(name, equation.inputs))
     outputs = " ".join(map(name.typed, equation.outputs))
-    line = f"{outputs} = {equation.primitive.show()} {inputs}".rstrip()
+    line = f"{outputs} = {equation.primitive.show()} {inputs}".removeprefix(" = ").rstrip()
     return f"{line}    # {equation.source}" if source and equation.source else line
 
 

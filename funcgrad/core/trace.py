@@ -2,26 +2,30 @@
 
 Tracing follows the data. A `Tracer` stands for a value that depends on the inputs of a transformation; everything
 else stays plain NumPy. Each `Trace` takes a fresh level from one counter, and an operation on several tracers belongs
-to the highest level among them, the innermost transformation; the others are constants to it. There is no other
-state: nothing to restore after an exception, nothing shared between threads.
+to the highest level among them, the innermost transformation; the others are constants to it.
+
+There is one exception. What the branch of a `cond` does with values from outside must not happen where the branch is
+not taken, so while a branch is staged, it takes over the operations on abstract tracers of the traces around it.
 """
 
 from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from funcgrad.core.types import Array, ArrayType, DType, Shape
 
 if TYPE_CHECKING:
     from funcgrad.core.errors import SourceLine
-    from funcgrad.core.errors import SourceLine
     from funcgrad.core.primitive import Primitive
 
 # counting on is atomic, so threads never share a level
 _next_level = itertools.count(1).__next__
+_branch: ContextVar[Trace | None] = ContextVar("_branch", default=None)
 
 
 @final
@@ -89,6 +93,22 @@ class Trace(ABC):
     def made(self, var: Var) -> SourceLine | None:
         """The line of user code that made `var`, where it is known."""
         return None
+
+
+@contextmanager
+def branch(trace: Trace) -> Iterator[None]:
+    """While it lasts, a branch is staged by `trace`."""
+    token = _branch.set(trace)
+    try:
+        yield
+    finally:
+        _branch.reset(token)
+
+
+def branch_within(trace: Trace) -> Trace | None:
+    """The trace of the branch that is being staged, if it is one inside of `trace`."""
+    inner = _branch.get()
+    return inner if inner is not None and inner.level > trace.level else None
 
 
 class Tracer:

@@ -85,6 +85,15 @@ def show_long(t: Typed) -> str:
     return f"{t.dtype.name}[{','.join(map(str, t.shape))}]"
 
 
+def kind_of(x: Any) -> str:
+    """What messages call a value of any kind: `float64[3]`, `a tuple of 2`, `a str`."""
+    if isinstance(x, tuple):
+        return f"a tuple of {len(x)}"
+    if hasattr(x, "dtype") and hasattr(x, "shape"):
+        return show_long(x)
+    return "None" if x is None else f"a {type(x).__name__}"
+
+
 PYTHON_SCALARS: dict[type, ArrayType] = {
     bool: ArrayType((), np.dtype(bool)),
     int: ArrayType((), np.dtype(np.int64), True),

@@ -72,7 +72,9 @@ class Watch:
     def spoils(self, x: Cotangent) -> str | None:
         """What there is among the numbers of `x` that is watched for; None if there is nothing."""
         numbers = _numbers(plain(x))
-        return None if numbers is None else next((name for name, bad, _ in self._sought() if np.any(bad(numbers))), None)
+        return (
+            None if numbers is None else next((name for name, bad, _ in self._sought() if np.any(bad(numbers))), None)
+        )
 
     def _sought(self) -> Iterator[tuple[str, Callable[[Any], Any], Callable[[Any], Any]]]:
         """What is sought: its name, where it is, and where an operand excuses it."""

@@ -70,6 +70,7 @@ from funcgrad.numpy import (
     _statistics,
     _transcendental,
     _types,
+    _vectorize,
     linalg,
 )
 
@@ -91,6 +92,7 @@ from funcgrad.numpy._sorting import *
 from funcgrad.numpy._statistics import *
 from funcgrad.numpy._transcendental import *
 from funcgrad.numpy._types import *
+from funcgrad.numpy._vectorize import *
 from funcgrad.ops.array import offers_namespace
 
 bool = bool_
@@ -154,6 +156,7 @@ __all__ += _sorting.__all__
 __all__ += _statistics.__all__
 __all__ += _transcendental.__all__
 __all__ += _types.__all__
+__all__ += _vectorize.__all__
 
 
 _dispatch.register(sys.modules[__name__], numpy)

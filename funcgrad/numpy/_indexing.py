@@ -11,6 +11,7 @@ from funcgrad.core.types import Array, normalize_axis
 from funcgrad.numpy._arguments import no_out
 from funcgrad.numpy._creation import asarray, astype
 from funcgrad.numpy._shape import ravel
+from funcgrad.numpy._sorting import values_of
 from funcgrad.ops.index import getitem
 from funcgrad.ops.scatter import At
 
@@ -123,11 +124,14 @@ def compress(condition: Array, a: Array, axis: int | None = None, out: None = No
         axis: The axis; None takes from the flattened array.
         out: Not supported.
 
+    Raises:
+        TracedShapeError: Only the type of `condition` is known, which does not say how many parts there are.
+
     Examples:
         >>> fnp.compress([True, False, True], np.array([1.0, 2.0, 3.0]))
         array([1., 3.])
     """
-    condition = np.asarray(condition)
+    condition = values_of(condition, "compress", "where(condition, a, 0) keeps the length")
     if condition.ndim != 1:
         raise ShapeError(f"compress: the condition has shape {condition.shape}, not one axis", "a[mask] takes a mask")
     no_out("compress", out)
@@ -158,7 +162,8 @@ def extract(condition: Array, arr: Array) -> Array:
         >>> fnp.extract(np.array([True, False]), np.array([1.0, 2.0]))
         array([1.])
     """
-    return compress(np.ravel(np.asarray(condition)), ravel(arr))
+    condition = values_of(condition, "extract", "where(condition, arr, 0) keeps the length")
+    return compress(np.ravel(condition), ravel(arr))
 
 
 def delete(arr: Array, obj: Any, axis: int | None = None) -> Array:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from funcgrad.core.errors import DTypeError
-from funcgrad.core.trace import Tracer
+from funcgrad.core.trace import Tracer, concrete
 from funcgrad.core.types import Array, promote, type_of
 from funcgrad.numpy._arguments import no_out
 from funcgrad.numpy._creation import asarray, operand
@@ -307,8 +307,8 @@ def isclose(a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, equal_na
     return close | (ew.isnan(a) & ew.isnan(b)) if equal_nan else close
 
 
-def allclose(a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
-    """Whether all elements are close: see `isclose`.
+def allclose(a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Array:
+    """Whether all elements are close: see `isclose`. A bool, or a traced one where only types are known.
 
     Args:
         a: One array.
@@ -321,11 +321,13 @@ def allclose(a: Array, b: Array, rtol: float = 1e-5, atol: float = 1e-8, equal_n
         >>> fnp.allclose([1.0, 2.0], [1.0, 2.0 + 1e-9])
         True
     """
-    return bool(isclose(a, b, rtol, atol, equal_nan).all())
+    return _answer(isclose(a, b, rtol, atol, equal_nan).all())
 
 
-def array_equal(a1: Array, a2: Array, equal_nan: bool = False) -> bool:
+def array_equal(a1: Array, a2: Array, equal_nan: bool = False) -> Array:
     """Whether two arrays have the same shape and the same elements; with `equal_nan` NaN equals NaN.
+
+    A bool, or a traced one where only types are known.
 
     Examples:
         >>> fnp.array_equal([1, 2], [1, 2])
@@ -335,7 +337,11 @@ def array_equal(a1: Array, a2: Array, equal_nan: bool = False) -> bool:
     if a1.shape != a2.shape:
         return False
     same = ew.equal(a1, a2)
-    return bool((same | (ew.not_equal(a1, a1) & ew.not_equal(a2, a2)) if equal_nan else same).all())
+    return _answer((same | (ew.not_equal(a1, a1) & ew.not_equal(a2, a2)) if equal_nan else same).all())
+
+
+def _answer(y: Array) -> Array:
+    return y if concrete(y) is None else bool(y)
 
 
 bitwise_invert = invert

@@ -8,7 +8,7 @@ import numpy as np
 
 from funcgrad.core.errors import ArgumentError, ShapeError, TracedShapeError, UnsupportedError
 from funcgrad.core.trace import Tracer
-from funcgrad.core.types import Array, Shape, broadcast_shapes, is_inexact
+from funcgrad.core.types import PYTHON_SCALARS, Array, Shape, broadcast_shapes, is_inexact
 from funcgrad.numpy._arguments import traced
 from funcgrad.numpy._creation import asarray, length
 from funcgrad.ops import elementwise as ew
@@ -117,10 +117,12 @@ def logspace(
     """
     if not traced(start, stop, base):
         return np.logspace(start, stop, num, endpoint, base, dtype, axis)
-    base = asarray(base)
-    shape = _common_shape(asarray(start), asarray(stop), base)
-    start, stop = (broadcast_to(asarray(x), shape) for x in (start, stop))
+    # a Python number has no part in the dtype
+    base = base if type(base) in PYTHON_SCALARS or isinstance(base, Tracer) else asarray(base)
+    shape = _common_shape(asarray(start), asarray(stop), asarray(base))
     exponents = linspace(start, stop, num, endpoint)
+    count, *rest = exponents.shape
+    exponents = reshape(exponents, (count, *(1,) * (len(shape) - len(rest)), *rest))
     return _along(ew.power(base, exponents), dtype, axis)
 
 

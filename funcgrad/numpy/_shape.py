@@ -50,7 +50,7 @@ __all__ = [
 
 def static_int(value: Any, what: str) -> int:
     """A Python int, where a traced one cannot serve."""
-    if isinstance(value, Tracer):
+    if isinstance(value, Tracer) and concrete(value) is not None:
         raise TracedShapeError(
             f"{what} depends on {value.tracing.origin(value.variable) or 'a traced value'}; "
             f"shapes must be known while {value.tracing.name} is traced",

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.errors import TracedShapeError, UnsupportedError
+from funcgrad.core.errors import UnsupportedError
 from funcgrad.core.trace import Tracer, concrete
 from funcgrad.core.types import Array, normalize_axis
 from funcgrad.numpy._arguments import traced
 from funcgrad.numpy._creation import as_array, asarray
 from funcgrad.ops.index import getitem
 from funcgrad.ops.order import Argsort, SearchSorted, Sort
+from funcgrad.ops.refusals import refuse_count
 from funcgrad.ops.shape import reshape
 
 __all__ = ["argsort", "argwhere", "flatnonzero", "nonzero", "searchsorted", "sort", "unique"]
@@ -101,16 +102,12 @@ def searchsorted(a: Array, v: Array, side: str = "left", sorter: Array | None = 
     return SearchSorted(side)(a if sorter is None else getitem(a, asarray(sorter)), asarray(v))
 
 
-def _values(a: Array, function: str, instead: str) -> Array:
+def values_of(a: Array, function: str, instead: str) -> Array:
     """The plain array under the tracers, which must be known."""
     x = as_array(a)
     value = concrete(x)
     if value is None and isinstance(x, Tracer):
-        raise TracedShapeError(
-            f"how many elements {function}(x) returns depends on the values of x, and inside {x.tracing.name} only "
-            "their types are known",
-            instead,
-        )
+        refuse_count(x, function, instead)
     return np.asarray(value)
 
 
@@ -124,7 +121,7 @@ def nonzero(a: Array) -> tuple[Array, ...]:
         >>> fnp.nonzero(np.array([0.0, 3.0, 4.0]))
         (array([1, 2]),)
     """
-    return np.nonzero(_values(a, "nonzero", "where(x != 0, y, z) chooses by element without counting"))
+    return np.nonzero(values_of(a, "nonzero", "where(x != 0, y, z) chooses by element without counting"))
 
 
 def flatnonzero(a: Array) -> Array:
@@ -137,7 +134,7 @@ def flatnonzero(a: Array) -> Array:
         >>> fnp.flatnonzero(np.array([[0.0, 3.0], [4.0, 0.0]]))
         array([1, 2])
     """
-    return np.flatnonzero(_values(a, "flatnonzero", "where(x != 0, y, z) chooses by element without counting"))
+    return np.flatnonzero(values_of(a, "flatnonzero", "where(x != 0, y, z) chooses by element without counting"))
 
 
 def argwhere(a: Array) -> Array:
@@ -151,7 +148,7 @@ def argwhere(a: Array) -> Array:
         array([[0, 1],
                [1, 0]])
     """
-    return np.argwhere(_values(a, "argwhere", "where(x != 0, y, z) chooses by element without counting"))
+    return np.argwhere(values_of(a, "argwhere", "where(x != 0, y, z) chooses by element without counting"))
 
 
 def unique(
@@ -186,7 +183,7 @@ def unique(
     if not traced(ar):
         return np.unique(ar, return_index, return_inverse, return_counts, axis, **options)  # type: ignore[call-overload]  # they tell True from False
     x = as_array(ar)
-    known = _values(x, "unique", "sort(x) has as many elements as x")
+    known = values_of(x, "unique", "sort(x) has as many elements as x")
     _, first, *rest = np.unique(known, True, return_inverse, return_counts, axis, **options)  # type: ignore[call-overload]  # they tell True from False
     line = reshape(x, (x.size,)) if axis is None else x
     before = 0 if axis is None else normalize_axis(axis, len(x.shape))

@@ -377,7 +377,7 @@ def quantile(
     axes = reduced_axes(axis, x)
     s = _sorted_in_front(x, axes)
     # NumPy computes with a Python number in the dtype of the array
-    q = asarray(q, x.dtype if isinstance(q, int | float) and x.dtype.kind == "f" else None)
+    q = asarray(q, x.dtype if type(q) in (int, float) and x.dtype.kind == "f" else None)
     n, rest = s.shape[0], len(s.shape) - 1
     place = _place(n, q, method)
     below = floor(place)
@@ -459,5 +459,5 @@ def percentile(
     if not traced(a, q, weights):
         return np.percentile(a, q, axis, None, overwrite_input, method, keepdims, **given("weights", weights))  # type: ignore[call-overload]  # NumPy checks `method`
     x = as_array(a)
-    q = asarray(q, x.dtype if isinstance(q, int | float) and x.dtype.kind == "f" else None) / 100
+    q = asarray(q, x.dtype if type(q) in (int, float) and x.dtype.kind == "f" else None) / 100
     return quantile(x, q, axis, None, overwrite_input, method, keepdims, weights=weights)

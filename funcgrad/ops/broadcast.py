@@ -38,7 +38,7 @@ class BroadcastTo(IndexMap):
 
     def impl(self, x: Array) -> Array:
         if math.prod(self.shape) <= _FILL_BELOW:
-            y = np.empty(self.shape, x.dtype)
+            y = np.empty(self.shape, x.dtype if hasattr(x, "dtype") else type_of(x).dtype)
             y[...] = x
             return y
         return np.broadcast_to(x, self.shape)

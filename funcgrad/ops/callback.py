@@ -201,6 +201,7 @@ class Effect(Library):
         label: The name of the function.
         act: Takes the operands, as arrays of its own.
         levels: The batch axes, the outermost first.
+        masks: How many operands come before those of `act`: bools, all of which must be true for it to act.
         site: The line of user code that calls it.
     """
 
@@ -212,7 +213,14 @@ class Effect(Library):
     label: str
     act: Callable[..., None]
     levels: tuple[Level, ...] = ()
+    masks: int = 0
     site: SourceLine | None = field(default=None, compare=False)
+
+    @property
+    def masked(self) -> Effect:
+        """The same with one more operand, in front: whether to act."""
+        levels = [Level(level.size, (False, *level.batched)) for level in self.levels]
+        return replace(self, levels=tuple(levels), masks=self.masks + 1)
 
     def out_type(self, *xs: Typed) -> tuple[()]:
         return ()
@@ -220,7 +228,8 @@ class Effect(Library):
     def impl(self, *xs: Array) -> tuple[()]:
         for _, example in _examples(self.levels, [np.asarray(x) for x in xs]):
             # copies: the function may keep them, and a program may go on to write into its memory
-            _noted(self.label, self.site, self.act, *map(np.array, example))
+            if all(example[: self.masks]):
+                _noted(self.label, self.site, self.act, *map(np.array, example[self.masks :]))
         return ()
 
     def vjp(self, wanted: Wanted, g: Any, y: Any, *xs: Array) -> tuple[None, ...]:

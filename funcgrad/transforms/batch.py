@@ -16,7 +16,7 @@ from funcgrad.core import config
 from funcgrad.core.errors import FuncgradError, InternalError, SourceLine, user_line
 from funcgrad.core.ir import Jaxpr
 from funcgrad.core.primitive import Primitive, Unbatched, out_types
-from funcgrad.core.trace import Trace, Tracer, Var
+from funcgrad.core.trace import Trace, Tracer, Var, branch_within
 from funcgrad.core.types import PYTHON_SCALARS, Array, ArrayType, Shape, plain_array, show, type_of
 from funcgrad.core.watch import watching
 from funcgrad.ops.array import TracedArray
@@ -86,6 +86,9 @@ class BatchTrace(Trace):
             values.append(x)
         if self._finished:
             refuse_leak(next(x for x in args if isinstance(x, Tracer) and x.tracing is self), primitive.name)
+        branch = branch_within(self)
+        if branch is not None:
+            return branch.apply(primitive, args)
         expected: tuple[ArrayType, ...] = ()
         # without examples, nothing else would notice what does not fit
         if weak or primitive.multiple or not self.size or config.CHECK:

@@ -10,7 +10,7 @@ import numpy as np
 from funcgrad import tree as pytree
 from funcgrad.core.errors import ControlFlowError
 from funcgrad.core.ir import Jaxpr
-from funcgrad.core.trace import Tracer, concrete
+from funcgrad.core.trace import Tracer, branch, concrete
 from funcgrad.core.types import Array, ArrayType, Typed, promote, show_long, type_of
 from funcgrad.ops.pointwise import convert
 from funcgrad.transforms.arguments import function_name
@@ -39,6 +39,12 @@ def is_abstract(leaves: Iterable[Any]) -> bool:
 def staged(name: str, f: Callable[..., Any], *args: Any) -> Staged:
     """`f`, staged on the types of these pytrees of arrays or types."""
     jaxpr, structure = stage(f, args, {}, name)
+    return Staged(*closed(jaxpr), structure)
+
+
+def staged_branch(name: str, f: Callable[..., Any], *args: Any) -> Staged:
+    """The same for a branch: what it does with values from outside is done only where it is taken."""
+    jaxpr, structure = stage(f, args, {}, name, during=branch)
     return Staged(*closed(jaxpr), structure)
 
 

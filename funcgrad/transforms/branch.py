@@ -14,11 +14,13 @@ from funcgrad.core.kinds import Program
 from funcgrad.core.primitive import Cotangent, Masked, Wanted, plain
 from funcgrad.core.types import Array, ArrayType, Typed
 from funcgrad.ops.broadcast import batch_length
-from funcgrad.ops.pointwise import select
+from funcgrad.ops.pointwise import convert, select
+from funcgrad.ops.reduce import AnyTrue
 from funcgrad.ops.shape import reshape
 from funcgrad.transforms.batch import batch_jaxpr
-from funcgrad.transforms.call import Call, check_inputs, marked
+from funcgrad.transforms.call import check_inputs, marked, quiet
 from funcgrad.transforms.derived import derived
+from funcgrad.transforms.guard import guarded_jaxpr
 from funcgrad.transforms.joint import ABSENT, PLAIN, Pattern, gathered, kinds_and_arrays
 from funcgrad.transforms.split import halves, save_everything
 from funcgrad.transforms.stage import Stage
@@ -44,6 +46,7 @@ class Cond(Program):
             check_inputs("cond", branch, xs)
         return self.branches[0].out_types
 
+    @quiet
     def impl(self, index: Array, *xs: Array) -> tuple[Array, ...]:
         return tuple(cached_executable(self.branches[int(index)])(*xs))
 
@@ -69,14 +72,15 @@ class Cond(Program):
         return marked(Cond(tuple(batch_jaxpr(b, flags, n, out)[0] for b in self.branches))(index, *xs), out)
 
     def _chosen(self, index: Array, xs: Sequence[Array], flags: Sequence[bool], n: int) -> tuple[Array, ...]:
-        """Each example has its own branch: all of them run, and each example takes the results of its own."""
-        first, *others = [
-            Call("branch", batch_jaxpr(branch, flags, n, everything=True)[0])(*xs) for branch in self.branches
-        ]
-        out = list(first)
-        for number, ys in enumerate(others, 1):
+        """Each example has its own branch: those that some want run, and each example takes the results of its own."""
+        out: list[Array] = []
+        for number, branch in enumerate(self.branches):
             here = index == number
-            out = [select(reshape(here, (n, *(1,) * (len(y.shape) - 1))), y, x) for x, y in zip(out, ys, strict=True)]
+            guarded = guarded_jaxpr(branch, flags, n)
+            wanted = convert(AnyTrue((0,))(here), np.dtype(np.int64))
+            ys = Cond((_idle(guarded), guarded))(wanted, here, *xs)
+            masks = [reshape(here, (n, *(1,) * (len(y.shape) - 1))) for y in ys]
+            out = [select(m, y, x) for m, y, x in zip(masks, ys, out, strict=True)] if number else list(ys)
         return tuple(out)
 
 
@@ -143,6 +147,14 @@ class _BranchHalves:
         ]
         inputs = [*passed, *(r for part in saved for r in part), *(g for parts in gs for g in parts)]
         return stage.finish(inputs, out)
+
+
+@derived
+def _idle(jaxpr: Jaxpr) -> Jaxpr:
+    """What takes and gives the same as `jaxpr`, and computes nothing."""
+    stage = Stage("cond", derived=True)
+    inputs = [stage.enter(t, lambda: "an operand") for t in jaxpr.in_types]
+    return stage.finish(inputs, list(map(_nothing, jaxpr.out_types)))
 
 
 def _nothing(t: ArrayType) -> Array:

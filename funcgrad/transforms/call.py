@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, final
 
+import numpy as np
+
 from funcgrad.compiler.engine import cached_executable
 from funcgrad.core.errors import InternalError
 from funcgrad.core.ir import Jaxpr, with_outputs
@@ -16,6 +18,10 @@ from funcgrad.ops.broadcast import batch_length
 from funcgrad.transforms.batch import batch_jaxpr
 from funcgrad.transforms.joint import gathered
 from funcgrad.transforms.split import Halves, Policy, halves, save_everything
+
+quiet = np.errstate(all="ignore")
+"""Decorator of what runs a program: it does not warn. A backward pass divides by zero where a mask says that it does
+not matter, and machine code has no warnings at all; `debug_nans` finds what a warning would tell."""
 
 
 def check_inputs(label: str, jaxpr: Jaxpr, xs: Sequence[Typed]) -> None:
@@ -71,6 +77,7 @@ class Call(Program):
         check_inputs(self.label, self.jaxpr, xs)
         return self.jaxpr.out_types
 
+    @quiet
     def impl(self, *xs: Array) -> tuple[Array, ...]:
         return tuple(cached_executable(self.jaxpr)(*xs))
 

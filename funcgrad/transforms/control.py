@@ -18,11 +18,11 @@ from funcgrad import tree as pytree
 from funcgrad.core.errors import ArgumentError, ControlFlowError
 from funcgrad.core.ir import Jaxpr
 from funcgrad.core.trace import Tracer, concrete
-from funcgrad.core.types import Array, ArrayType, promote, show_long, type_of
+from funcgrad.core.types import Array, ArrayType, kind_of, promote, show_long, type_of
 from funcgrad.ops.flow import BranchIndex
 from funcgrad.ops.pointwise import convert
 from funcgrad.transforms.arguments import function_name
-from funcgrad.transforms.body import Carry, Staged, agreed, is_abstract, staged, staged_step
+from funcgrad.transforms.body import Carry, Staged, agreed, is_abstract, staged, staged_branch, staged_step
 from funcgrad.transforms.branch import Cond
 from funcgrad.transforms.checkpoint import checkpoint
 from funcgrad.transforms.loops import Scan, While
@@ -101,8 +101,10 @@ def switch(index: Array, branches: Sequence[Callable[..., Any]], *operands: Any)
 
 
 def _branch(name: str, index: Array, branches: Sequence[Callable[..., Any]], operands: Sequence[Any]) -> Any:
-    parts = [staged(name, branch, *operands) for branch in branches]
-    jaxprs = agreed(name, branches, parts)
+    parts = [staged_branch(name, branch, *operands) for branch in branches]
+    # the user writes the branch that is taken first
+    order = -1 if name == "cond" else 1
+    jaxprs = agreed(name, branches[::order], parts[::order])[::order]
     counts = [len(part.consts) for part in parts]
     together = tuple(_among(jaxpr, number, parts) for number, jaxpr in enumerate(jaxprs))
     consts = [x for part in parts for x in part.consts]
@@ -212,9 +214,8 @@ def _staged_scan(
 
 def _check_pair(name: str, out: Any) -> None:
     if not isinstance(out, tuple) or len(out) != 2:
-        kind = f"a tuple of {len(out)}" if isinstance(out, tuple) else f"a {type(out).__name__}"
         raise ControlFlowError(
-            f"{name}: the function returned {kind}, not a pair of the next carry and a result",
+            f"{name}: the function returned {kind_of(out)}, not a pair of the next carry and a result",
             "return carry, y; return carry, None if there is nothing to stack",
         )
 
@@ -247,8 +248,15 @@ def _lengths_of(path: str) -> str:
 
 def _stacked(ys: list[Any]) -> Any:
     first, structure = pytree.flatten(ys[0])
-    columns: list[Any] = [structure.flatten_up_to(y) for y in ys]
-    return pytree.unflatten(structure, [np.stack([c[i] for c in columns]) for i in range(len(first))])
+    columns: Any = zip(*(structure.flatten_up_to(y) for y in ys), strict=True) if first else ()
+    return pytree.unflatten(structure, [_stack(column) for column in columns])
+
+
+def _stack(xs: Sequence[Array]) -> Array:
+    """The elements as one array; a Python number gives way to the dtype of the others, as it does when staged."""
+    types = [type_of(x) for x in xs]
+    dtype = promote(*types)
+    return np.stack([x if t.dtype == dtype else convert(x, dtype) for x, t in zip(xs, types, strict=True)])
 
 
 def _concatenated(a: Array, b: Array) -> Array:
@@ -356,7 +364,7 @@ def _check_condition(name: str, out: Any) -> None:
     t = type_of(out) if hasattr(out, "dtype") or isinstance(out, bool | int | float) else None
     if t is None or t.shape != () or t.dtype.kind != "b":
         raise ControlFlowError(
-            f"{name}: the condition returned {'a ' + type(out).__name__ if t is None else show_long(t)}, not one bool",
+            f"{name}: the condition returned {kind_of(out) if t is None else show_long(t)}, not one bool",
             "compare, and reduce an array: (x > 0).any(), or .all()",
         )
 
@@ -450,13 +458,14 @@ def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> A
     if batch_size is None:
         return scan(lambda _, x: (None, f(x)), None, xs)[1]
     n = _length(xs, None)
-    size = _every("map", batch_size)
+    size = min(_every("map", batch_size), n)
+    if not n:
+        return map(f, xs)
     cut = n // size * size
     many = vmap(f)
     first = pytree.map(lambda x: x[:cut].reshape((n // size, size, *x.shape[1:])), xs)
-    rows = scan(lambda _, x: (None, many(x)), None, first)[1] if cut else None
-    out = pytree.map(lambda y: y.reshape((cut, *y.shape[2:])), rows) if cut else None
+    rows = scan(lambda _, x: (None, many(x)), None, first)[1]
+    out = pytree.map(lambda y: y.reshape((cut, *y.shape[2:])), rows)
     if cut == n:
         return out
-    rest = many(pytree.map(lambda x: x[cut:], xs))
-    return rest if not cut else pytree.map(_concatenated, out, rest)
+    return pytree.map(_concatenated, out, many(pytree.map(lambda x: x[cut:], xs)))

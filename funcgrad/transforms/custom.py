@@ -12,7 +12,7 @@ from typing import Any, final
 
 from funcgrad import tree as pytree
 from funcgrad.core.errors import ArgumentError, CustomRuleError, shown
-from funcgrad.core.types import Array, type_of
+from funcgrad.core.types import Array, kind_of, type_of
 from funcgrad.ops.flow import stop_gradient
 from funcgrad.ops.pointwise import convert
 from funcgrad.transforms.arguments import function_name, parameter_names
@@ -112,9 +112,8 @@ class _DefinedRule(Rule):
         _, fwd, bwd = self.functions
         pair: Any = fwd(*self._with_nondiff(args))
         if not isinstance(pair, tuple) or len(pair) != 2:
-            kind = f"a tuple of {len(pair)}" if isinstance(pair, tuple) else f"a {type(pair).__name__}"
             raise CustomRuleError(
-                f"the forward rule of {self.name} returned {kind}, not a pair of the result and the residuals",
+                f"the forward rule of {self.name} returned {kind_of(pair)}, not a pair of the result and the residuals",
                 "return f(x), (x,); the residuals are any pytree, or None",
             )
         out, residuals = pair
@@ -255,7 +254,8 @@ def custom_root(
     """
     guess = pytree.map(_strong, stop_gradient(initial_guess))
     part = staged("custom_root", f, guess)
-    at = functools.partial(_evaluated, "root", part)
+    # the pullback gets the values of the constants, and must not hold on to tracers of a trace that has ended
+    at = functools.partial(_evaluated, "root", part._replace(consts=[]))
 
     @custom_gradient
     def root(consts: list[Any]) -> tuple[Any, Pullback]:
@@ -312,7 +312,7 @@ def custom_linear_solve(
     """
     b = pytree.map(_strong, b)
     part = staged("custom_linear_solve", matvec, b)
-    at = functools.partial(_evaluated, "matvec", part)
+    at = functools.partial(_evaluated, "matvec", part._replace(consts=[]))
     transposed = solve if symmetric and transpose_solve is None else transpose_solve
 
     @custom_gradient

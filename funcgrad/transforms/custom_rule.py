@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast, final
+from typing import Any, ClassVar, NoReturn, cast, final
 
 import numpy as np
 
@@ -23,11 +23,11 @@ from funcgrad.core.ir import Jaxpr
 from funcgrad.core.kinds import Program
 from funcgrad.core.primitive import Cotangent, Wanted, plain
 from funcgrad.core.trace import Tracer
-from funcgrad.core.types import Array, ArrayType, Typed, is_inexact, show_long, type_of
+from funcgrad.core.types import Array, ArrayType, Typed, is_inexact, kind_of, show_long, type_of
 from funcgrad.ops.broadcast import Sum, batch_length
 from funcgrad.transforms.batch import batch_jaxpr
 from funcgrad.transforms.body import is_abstract
-from funcgrad.transforms.call import Call, check_inputs
+from funcgrad.transforms.call import Call, check_inputs, quiet
 from funcgrad.transforms.derived import derived
 from funcgrad.transforms.split import CustomHalves, cut_custom
 from funcgrad.transforms.stage import Stage, closed
@@ -80,6 +80,8 @@ class Rule(ABC):
         mine = [isinstance(x, Tracer) and x.tracing is tape for x in self._leaves]
         inputs = [x.variable if m else None for x, m in zip(self._leaves, mine, strict=True)]
         ys = tape.record(self, inputs, [x.value if m else x for x, m in zip(self._leaves, mine, strict=True)])
+        # what is recorded outlives the trace, whose tracers must not; of the arguments their types will do
+        self._leaves, self._tape = list(map(type_of, self._leaves)), None
         return pytree.unflatten(self._out, list(ys))
 
     def __call__(self, *leaves: Array) -> tuple[Array, ...]:
@@ -125,7 +127,8 @@ class Rule(ABC):
         if count == 1 and not isinstance(cts, tuple):
             cts = (cts,)
         if not isinstance(cts, tuple | list) or len(cts) != count:
-            got = f"{len(cts)} cotangents" if isinstance(cts, tuple | list) else f"a {type(cts).__name__}"
+            many = "" if isinstance(cts, tuple | list) and len(cts) == 1 else "s"
+            got = f"{len(cts)} cotangent{many}" if isinstance(cts, tuple | list) else kind_of(cts)
             raise CustomRuleError(
                 f"the backward rule of {self.name} returned {got}, but {self.name} has {count} inputs ({names})",
                 "return a tuple with one cotangent for each input, None where it is zero",
@@ -154,6 +157,11 @@ class Rule(ABC):
             return None
         if type(ct) in (int, float, complex) and t.shape == ():
             ct = t.dtype.type(ct)
+        if type_of(ct).dtype.kind in "OUS":
+            raise CustomRuleError(
+                f"the backward rule of {self.name} returned {kind_of(ct)} for '{name}', which is {show_long(t)}",
+                "a cotangent is an array like its input, or None where it is zero",
+            )
         got = type_of(ct)
         if got.shape != t.shape or got.dtype != t.dtype:
             raise CustomRuleError(
@@ -168,9 +176,12 @@ class Rule(ABC):
         rule = LazyHalves(lambda: self._halves(jaxpr.out_types, out))
         operands: list[Array] = []
         if id(self._owner) not in _being_staged.get():
-            # now, while what the rules close over can be lifted
-            halves, operands = rule.get()
-            rule = LazyHalves(lambda: (halves, []))
+            # now, while what the rules close over can be lifted; but what they raise is for those who differentiate
+            try:
+                halves, operands = rule.get()
+                rule = LazyHalves(lambda: (halves, []))
+            except Exception as error:
+                rule = LazyHalves(functools.partial(_raise, error))
         operation = CustomVjp(self.name, len(consts), len(operands), jaxpr, rule)
         return pytree.unflatten(out, list(operation(*consts, *operands, *self._leaves)))
 
@@ -227,6 +238,10 @@ class Rule(ABC):
         return (*closed(stage.finish(inputs, [*ys, *found])), len(ys))
 
 
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
 @final
 class LazyHalves:
     """The halves of a custom rule, made when they are first needed, and what they close over."""
@@ -278,6 +293,7 @@ class CustomVjp(Program):
         check_inputs(self.label, self.jaxpr, [*consts, *xs])
         return self.jaxpr.out_types
 
+    @quiet
     def impl(self, *operands: Array) -> tuple[Array, ...]:
         consts, _, xs = self.parts(operands)
         return tuple(cached_executable(self.jaxpr)(*consts, *xs))

@@ -23,7 +23,7 @@ from funcgrad.core.ir import Jaxpr, evaluate
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array
 from funcgrad.core.watch import watching
-from funcgrad.transforms.call import Call
+from funcgrad.transforms.call import Call, quiet
 from funcgrad.transforms.signature import Key, Signature, differences
 from funcgrad.transforms.stage import closed
 from funcgrad.tree import Structure
@@ -87,6 +87,7 @@ class Program:
             self.seconds = time.perf_counter() - started
         return executable
 
+    @quiet
     def compute(self, leaves: Sequence[Array]) -> Any:
         """The result for leaves that are no tracers, in a program that closes over none."""
         run = self._run

@@ -115,7 +115,8 @@ def _closure(cell: CellType) -> str | None:
         if isinstance(closure, tuple):
             for function in gc.get_referrers(closure):
                 if isinstance(function, FunctionType) and function.__closure__ is closure:
-                    name = function.__code__.co_freevars[closure.index(cell)]
+                    place = next(i for i, other in enumerate(closure) if other is cell)
+                    name = function.__code__.co_freevars[place]
                     return f"variable {name!r} in the closure of {function.__name__}"
     return None
 

@@ -21,14 +21,13 @@ from funcgrad.core.primitive import Cotangent, Wanted, plain
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, ArrayType, Typed
 from funcgrad.ops.broadcast import batch_length, stacked
-from funcgrad.ops.flow import stop_gradient
-from funcgrad.ops.index import getitem
 from funcgrad.ops.pointwise import select
-from funcgrad.ops.reduce import AnyTrue, ArgMax, Max
+from funcgrad.ops.reduce import AnyTrue, Max
 from funcgrad.ops.shape import move_axis, reshape
 from funcgrad.transforms.batch import batch_jaxpr
-from funcgrad.transforms.call import Call, check_inputs, marked
+from funcgrad.transforms.call import Call, check_inputs, marked, quiet
 from funcgrad.transforms.derived import derived
+from funcgrad.transforms.guard import guarded_jaxpr
 from funcgrad.transforms.loop_split import LoopHalves, loop_halves
 from funcgrad.transforms.stage import Stage
 
@@ -91,6 +90,7 @@ class Scan(Program):
         ys = [ArrayType((n, *t.shape), t.dtype) for t in self.body.out_types[self.carry :]]
         return (*self.body.out_types[: self.carry], *ys)
 
+    @quiet
     def impl(self, *operands: Array) -> tuple[Array, ...]:
         steps, consts, init, xs = self.parts(operands)
         n = int(steps[0]) if self.length is None else self.length
@@ -139,8 +139,9 @@ class Scan(Program):
         """Each example has its own number of steps: the batch goes on to the greatest, and those that are over wait."""
         (lengths,), consts, init, xs = operands
         last = Max((0,))(lengths) if n else np.int64(0)
-        _, body, _ = _batched_body(self.body, n, flags, [True] * self.carry, every_result=True)
-        init = _batched_carry(init, flags.init, [True] * self.carry, n)
+        everything = [True] * self.carry
+        body = guarded_jaxpr(self.body, (*flags.consts, *everything, *flags.xs), n)
+        init = _batched_carry(init, flags.init, everything, n)
         counted = _ragged_body(body, self.consts, self.carry, n, -1 if self.reverse else 1)
         scan = Scan(None, self.consts + 1, self.carry + 1, self.reverse, self.unroll, counted)
         ys = scan(last, lengths, *consts, last - 1 if self.reverse else np.int64(0), *init, *xs)
@@ -193,6 +194,7 @@ class While(Program):
         ys = [ArrayType((UNKNOWN, *t.shape), t.dtype) for t in self.body.out_types[self.carry :]]
         return (*self.body.out_types[: self.carry], *ys)
 
+    @quiet
     def impl(self, *operands: Array) -> tuple[Array, ...]:
         cond_consts, consts, init = self.parts(operands)
         cond = cached_executable(self.cond)
@@ -245,7 +247,7 @@ class While(Program):
     ) -> tuple[Any, ...]:
         """Each example stops when it wants to: the batch goes on until all have, and those that are over wait."""
         everything = [True] * self.carry
-        _, body, _ = _batched_body(self.body, n, flags, everything, every_result=True)
+        body = guarded_jaxpr(self.body, (*flags.consts, *everything), n)
         cond, _ = batch_jaxpr(self.cond, (*cond_flags, *everything), n, everything=True)
         init = _batched_carry(init, flags.init, everything, n)
         going = Call("while", cond)(*cond_consts, *init)
@@ -336,13 +338,13 @@ def _zeros(t: Typed) -> Array:
 
 
 def _batched_body(
-    body: Jaxpr, n: int, flags: Parts, carried: Sequence[bool], every_result: bool = False
+    body: Jaxpr, n: int, flags: Parts, carried: Sequence[bool]
 ) -> tuple[list[bool], Jaxpr, tuple[bool, ...]]:
     """Which carries depend on the batch, after any number of steps; the body on stacks; and which results it stacks."""
     count = len(carried)
     carried = [a or b for a, b in zip(carried, flags.init, strict=True)]
     while True:
-        must = [*carried, *[every_result] * (len(body.outputs) - count)]
+        must = [*carried, *[False] * (len(body.outputs) - count)]
         stacks, out = batch_jaxpr(body, (*flags.consts, *carried, *flags.xs), n, must)
         if list(out[:count]) == carried:
             return carried, stacks, out
@@ -371,24 +373,16 @@ def _where_going(going: Array, new: Sequence[Array], old: Sequence[Array]) -> li
     return [select(_of_examples(going, x), x, y) for x, y in zip(new, old, strict=True)]
 
 
-def _safe(going: Array, carry: Sequence[Array]) -> list[Array]:
-    """The carry for a step of all examples: one that is over, where a step may fail, takes that of one that goes on."""
-    if going.shape == (0,):
-        return list(carry)
-    first = ArgMax(0)(going)
-    return _where_going(going, carry, [stop_gradient(getitem(x, first)) for x in carry])
-
-
 @derived
 def _ragged_body(body: Jaxpr, consts: int, carry: int, n: int, step: int) -> Jaxpr:
-    """A batched body with two more operands: each example's number of steps, and the number of this one."""
+    """A guarded body that asks how many steps each example takes, and carries the number of this one."""
     stage = Stage("scan", derived=True)
     lengths = stage.enter(ArrayType((n,), np.dtype(np.int64)), lambda: "the lengths")
-    entered = [stage.enter(t, lambda: "an operand") for t in body.in_types[:consts]]
+    entered = [stage.enter(t, lambda: "an operand") for t in body.in_types[1 : 1 + consts]]
     i = stage.enter(ArrayType((), np.dtype(np.int64)), lambda: "the step")
-    entered += [stage.enter(t, lambda: "an operand") for t in body.in_types[consts:]]
+    entered += [stage.enter(t, lambda: "an operand") for t in body.in_types[1 + consts :]]
     old, going = entered[consts : consts + carry], i < lengths
-    out = stage.replay(body, [*entered[:consts], *_safe(going, old), *entered[consts + carry :]])
+    out = stage.replay(body, [going, *entered])
     new = _where_going(going, out[:carry], old)
     inputs = [lengths, *entered[:consts], i, *entered[consts:]]
     return stage.finish(inputs, [i + np.int64(step), *new, *out[carry:]])
@@ -398,18 +392,18 @@ def _ragged_body(body: Jaxpr, consts: int, carry: int, n: int, step: int) -> Jax
 def _masked_body(
     cond: Jaxpr, body: Jaxpr, cond_consts: int, body_consts: int, carry: int, n: int
 ) -> tuple[Jaxpr, Jaxpr]:
-    """The condition and the body of a batched loop that carries along which examples are still going."""
+    """The condition and the body of a batched loop that carries along which examples go on; the body is guarded."""
     mask = ArrayType((n,), np.dtype(bool))
-    carried = body.in_types[body_consts:]
+    carried = body.in_types[1 + body_consts :]
     ask = Stage("while", derived=True)
     going, *rest = [ask.enter(t, lambda: "an operand") for t in (mask, *carried)]
     any_going = ask.finish([going, *rest], [AnyTrue((0,))(going)])
     stage = Stage("while", derived=True)
     shared = [stage.enter(t, lambda: "a constant") for t in cond.in_types[:cond_consts]]
-    consts = [stage.enter(t, lambda: "a constant") for t in body.in_types[:body_consts]]
+    consts = [stage.enter(t, lambda: "a constant") for t in body.in_types[1 : 1 + body_consts]]
     going = stage.enter(mask, lambda: "which go on")
     old = [stage.enter(t, lambda: "an operand") for t in carried]
-    out = stage.replay(body, [*consts, *_safe(going, old)])
+    out = stage.replay(body, [going, *consts, *old])
     new = _where_going(going, out[:carry], old)
     (still,) = stage.replay(cond, [*shared, *new])
     return any_going, stage.finish([*shared, *consts, going, *old], [going & still, *new, *out[carry:]])

@@ -129,6 +129,21 @@ class _Cut:
             else:
                 self._late.append(equation)
         self._known_vars = known
+        self._masks = self._mask_logic()
+
+    def _mask_logic(self) -> set[Var]:
+        """What only walks back compute, from bools alone.
+
+        How masks are combined depends on which cotangents have some, so what they consist of is saved.
+        """
+        used = {v for e in live(self._early, self.joint.jaxpr.outputs[: self.joint.outputs]) for v in e.outputs}
+        found: set[Var] = set()
+        for equation in self._early:
+            if used.isdisjoint(equation.outputs) and all(
+                isinstance(x, Literal) or x.dtype.kind == "b" or x in found for x in equation.inputs
+            ):
+                found.update(equation.outputs)
+        return found
 
     def _cotangents(self, number: int) -> tuple[Atom, ...]:
         """The cotangents that the walk back of this number arrives at."""
@@ -161,12 +176,17 @@ class _Cut:
             equation = self.known.get(var)
             if equation is None:
                 passed[var] = None
-            elif not _is_cheap(equation) and all(saves(equation.primitive, v.type) for v in equation.outputs):
+            elif self._is_saved(equation, saves):
                 computed[var] = None
             elif id(equation) not in again:
                 again.add(id(equation))
                 todo += [atom for atom in equation.inputs if isinstance(atom, Var)]
         return list(passed), list(computed)
+
+    def _is_saved(self, equation: Equation, saves: Policy) -> bool:
+        if _is_cheap(equation) or not self._masks.isdisjoint(equation.outputs):
+            return False
+        return all(saves(equation.primitive, v.type) for v in equation.outputs)
 
     def forward(self, computed: list[Var]) -> Jaxpr:
         """From the inputs to the outputs and what the forward half computes for the backward half."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import FunctionType
 from typing import Any
 
@@ -15,7 +16,7 @@ from funcgrad.core import config
 from funcgrad.core.errors import ArgumentError, DTypeError, SourceLine, shown, user_line
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check, interned
 from funcgrad.core.primitive import Primitive, out_types
-from funcgrad.core.trace import Trace, Tracer, Var
+from funcgrad.core.trace import Trace, Tracer, Var, branch_within
 from funcgrad.core.types import PYTHON_SCALARS, Array, ArrayType, is_inexact, show_long, type_of
 from funcgrad.ops.array import TracedArray
 from funcgrad.ops.broadcast import BroadcastTo
@@ -75,6 +76,9 @@ class Stage(Trace):
         for x in args:
             if isinstance(x, Tracer) and x.tracing.level > self.level:
                 return x.tracing.apply(primitive, args)
+        branch = branch_within(self)
+        if branch is not None:
+            return branch.apply(primitive, args)
         inputs = tuple(map(self.atom, args))
         outputs = tuple(Var(t.shape, t.dtype, t.weak) for t in out_types(primitive, inputs))
         self.equations.append(Equation(primitive, inputs, outputs, self.source or user_line()))
@@ -234,13 +238,15 @@ def stage(
     kwargs: dict[str, Any],
     transformation: str = "make_jaxpr",
     static: Sequence[int] = (),
+    during: Callable[[Trace], AbstractContextManager[Any]] = nullcontext,
 ) -> tuple[Jaxpr, pytree.Structure]:
     """The jaxpr of `f` on arguments of these types, and the structure of its result.
 
-    The arguments at the places `static` are passed to `f` as they are.
+    The arguments at the places `static` are passed to `f` as they are. `f` is called in the context `during(trace)`.
     """
     trace = Stage(f"{transformation}({function_name(f)})")
-    staged = _staged(trace, f, args, kwargs, transformation, static)
+    with during(trace):
+        staged = _staged(trace, f, args, kwargs, transformation, static)
     check_leaks(trace)
     return staged
 

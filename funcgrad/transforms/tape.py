@@ -23,7 +23,7 @@ from funcgrad.core.primitive import (
     Structured,
     plain,
 )
-from funcgrad.core.trace import Trace, Tracer, Var, concrete
+from funcgrad.core.trace import Trace, Tracer, Var, branch_within, concrete
 from funcgrad.core.types import Array, is_inexact, plain_array, show_long, type_of
 from funcgrad.core.watch import watching
 from funcgrad.transforms.hold import Holder
@@ -109,6 +109,10 @@ class Tape(Trace):
                 constant = True
             inputs.append(None)
             saved.append(x)
+        if self.nested:
+            branch = branch_within(self)
+            if branch is not None and any(isinstance(x, Tracer) and concrete(x) is None for x in saved):
+                return branch.apply(primitive, args)
         if primitive.residuals:
             return self.record(primitive, inputs, saved)
         if self.nested:
@@ -197,9 +201,10 @@ class Tape(Trace):
 
     def backwards(self, records: Iterable[Record], cotangents: Cotangents) -> Iterable[Record]:
         """The records in the order of the walk back, with pullbacks that know their lines if the tape does."""
-        if self.lines is None:
+        watch = watching()
+        if self.lines is None and watch is None:
             return records
-        return Located(self.lines, self.watch, cotangents.table, self.origin).back(records)
+        return Located(self.lines or {}, watch, cotangents.table, self.origin).back(records)
 
     def _hold(self, inputs: list[Var | None], saved: list[Array]) -> None:
         """Hold the constants that the backward pass will read."""

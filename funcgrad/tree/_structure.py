@@ -168,4 +168,7 @@ def _keys(tree: dict[Any, Any]) -> str:
 
 
 def _kind(node: Any) -> str:
-    return "None" if node is None else f"a {type(node).__name__}"
+    if hasattr(node, "dtype") and hasattr(node, "shape"):
+        return "an array"
+    name = type(node).__name__
+    return "None" if node is None else f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,14 @@ class Case:
         args: NumPy arrays; the float64 and complex128 ones among them are differentiated.
         derivative: False where there is nothing to differentiate.
         rtol: How closely the pullback must match central differences.
+        others: For the places of some arguments that are not differentiated, the values that they have in a batch.
     """
 
     primitive: Primitive
     args: tuple[Any, ...]
     derivative: bool = True
     rtol: float = 1e-6
+    others: Mapping[int, Sequence[Any]] = field(default_factory=dict)
 
 
 def normal(shape: tuple[int, ...], stream: int = 0) -> st.SearchStrategy[np.ndarray]:
