@@ -78,6 +78,10 @@ class Trace(ABC):
     def finished(self) -> bool:
         """True once the traced function has returned: a tracer that is used from then on has leaked."""
 
+    def lift(self, x: Array) -> Array:
+        """A scalar that a rule starts from, as a part of what is traced if there is a program to be part of."""
+        return x
+
     def line(self, var: Var) -> SourceLine | None:
         """The line of user code that made `var`, as far as the trace remembers."""
         return None

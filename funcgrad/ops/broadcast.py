@@ -12,7 +12,7 @@ import numpy as np
 from funcgrad.core.errors import ShapeError
 from funcgrad.core.kinds import IndexMap, Reduction
 from funcgrad.core.primitive import Cotangent, Masked, Wanted, masked_linear
-from funcgrad.core.types import Array, ArrayType, Shape, Typed
+from funcgrad.core.types import Array, ArrayType, Shape, Typed, type_of
 from funcgrad.ops.shape import behind_batch, reshape
 
 # Up to this many elements a filled array costs less than the view that numpy.broadcast_to makes.
@@ -38,7 +38,7 @@ class BroadcastTo(IndexMap):
 
     def impl(self, x: Array) -> Array:
         if math.prod(self.shape) <= _FILL_BELOW:
-            y = np.empty(self.shape, x.dtype if hasattr(x, "dtype") else type_of(x).dtype)
+            y = np.empty(self.shape, x.dtype if x.__class__ is np.ndarray else type_of(x).dtype)
             y[...] = x
             return y
         return np.broadcast_to(x, self.shape)

@@ -69,6 +69,10 @@ class Stage(Trace):
             known = self._constants[id(x)] = (Var(t.shape, t.dtype, t.weak), x)
         return known[0]
 
+    def lift(self, x: Array) -> Array:
+        """A tracer whose variable is a literal: what is made of it becomes equations, and no arrays."""
+        return TracedArray(self, Literal(x), None)  # type: ignore[arg-type]  # an atom does all that is asked for here
+
     def apply(self, primitive: Primitive, args: tuple[Array, ...]) -> Any:
         """Write an equation."""
         if self._finished:

@@ -93,6 +93,15 @@ def value_and_grad(
     return value_and_gradient
 
 
+def _one(y: Tracer) -> Array:
+    """The cotangent 1 of the result."""
+    one = y.variable.dtype.type(1)
+    inner = y.value
+    while isinstance(inner, Tracer):
+        y, inner = inner, inner.value
+    return y.tracing.lift(one) if inner is None else one
+
+
 def _differentiator(
     transformation: str,
     f: Callable[..., Any],
@@ -150,7 +159,7 @@ def _differentiator(
         value = out
         if isinstance(out, Tracer) and out.tracing is tape:
             value = out.value
-            cotangents.table[out.variable] = out.variable.dtype.type(1)
+            cotangents.table[out.variable] = _one(out)
         with np.errstate(all="ignore"):
             cotangents.walk_back(tape.backwards(released(records), cotangents))
             gradient = selection.pack(_gradients(inputs, cotangents, set()))
