@@ -23,8 +23,8 @@ def callback(callback: Callable[..., Any], *args: Any, ordered: bool = False, **
     """Call a function with the values of traced arrays, for what it does: to collect them, to log them, to plot them.
 
     With known values, as under `grad`, it is called at once; a program of `jit` or of a loop calls it in each run,
-    and is never rid of it. It is called in the forward pass alone, and under `vmap` once for each example. A call
-    without a traced value is a call like any other: within a function for `jit` it happens when that is traced.
+    and is never rid of it, be there a traced value among the arguments or not. It is called in the forward pass alone,
+    and under `vmap` once for each example.
 
     Args:
         callback: Called with the arguments, with an ndarray of its own in place of each array. What it returns is

@@ -352,7 +352,15 @@ PRINTED: dict[str, tuple[Callable[[], Any], str]] = {
     "jit(grad(checkpoint))": (lambda: fg.jit(fg.grad(fg.checkpoint(square)))(2.0), "x = 2.0"),
     "what nobody needs": (lambda: fg.jit(lambda x: (square(x), 3.0)[1])(2.0), "x = 2.0"),
     "before an error": (lambda: refused(fg.jit(lambda x: (square(x), fails(x)))), "x = 2.0"),
-    "without a traced value": (lambda: fg.make_jaxpr(lambda x: debug.print("staged {}", 1))(2.0), "staged 1"),
+    "without a traced value": (lambda: fg.jit(lambda x: debug.print("call {}", 1))(2.0), "call 1"),
+    "what a loop does not change": (
+        lambda: fg.jit(lambda x: lax.scan(lambda c, _: (debug.print("{}", 2 * x), (c, None))[1], x, None, 2)[0])(1.0),
+        "2.0\n2.0",
+    ),
+    "without a traced value in a loop of length 0": (
+        lambda: fg.jit(lambda x: lax.scan(lambda c, _: (debug.print("step"), (c, None))[1], x, None, 0)[0])(1.0),
+        "",
+    ),
 }
 
 
@@ -373,6 +381,13 @@ def test_a_program_prints_in_the_forward_pass_once_for_each_example_and_step(nam
     run, lines = PRINTED[name]
     run()
     assert capsys.readouterr().out == (lines and lines + "\n")
+
+
+def test_a_program_prints_in_each_call(capsys: Any) -> None:
+    f = fg.jit(lambda x: (debug.print("called"), square(x))[1])
+    for _ in range(3):
+        f(2.0)
+    assert capsys.readouterr().out == "called\nx = 2.0\n" * 3
 
 
 @pytest.mark.parametrize("jit", [False, True])

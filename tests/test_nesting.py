@@ -265,8 +265,8 @@ def loops_in_loops(x: Any) -> Any:
     """A while loop with another number of steps in each step of a scan, and a branch in there."""
 
     def step(carry: Any, xi: Any) -> Any:
-        y = lax.while_loop(lambda y: y < 2.0, lambda y: y * (1.2 + xi) + 0.1, carry)
-        y = lax.cond(y > 2.6, lambda y: np.sqrt(y), lambda y: np.log(y) + xi, y)
+        y = lax.while_loop(lambda y: y < 1.9, lambda y: y * (1.2 + xi) + 0.1, carry)
+        y = lax.cond(y > 3.0, lambda y: np.sqrt(y), lambda y: np.log(y) + xi, y)
         return y, y * x[0]
 
     last, ys = lax.scan(step, x.sum(), x)
@@ -276,9 +276,9 @@ def loops_in_loops(x: Any) -> Any:
 def plain_loops_in_loops(x: Any) -> Any:
     carry, ys = x.sum(), []
     for xi in x:
-        while carry < 2.0:
+        while carry < 1.9:
             carry = carry * (1.2 + xi) + 0.1
-        carry = np.sqrt(carry) if carry > 2.6 else np.log(carry) + xi
+        carry = np.sqrt(carry) if carry > 3.0 else np.log(carry) + xi
         ys.append(carry * x[0])
     return carry * sum(ys)
 

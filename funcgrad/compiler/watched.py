@@ -1,13 +1,18 @@
-"""Running a program under watch: equation by equation, so that what is found can be named."""
+"""Running a program under watch: equation by equation, so that what is found can be named.
+
+In a backward pass, what was found waits until it is seen to reach a result. It may be masked on the way there: the
+slope of a logarithm at 0, where another branch was chosen.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from funcgrad.core.errors import FuncgradError
-from funcgrad.core.ir import Atom, Jaxpr, Literal
+from funcgrad.core.errors import FuncgradError, NaNError, SourceLine
+from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal
 from funcgrad.core.kinds import Program
 from funcgrad.core.trace import Var
 from funcgrad.core.types import Array
@@ -21,22 +26,44 @@ def run_watched(jaxpr: Jaxpr, args: Sequence[Array], watch: Watch) -> tuple[Arra
         NaNError: An equation gives what is watched for.
     """
     env: dict[Var, Array] = dict(zip(jaxpr.inputs, args, strict=True))
+    # for what a pullback has computed, the pullback; and by its id, what there is to say of it
+    made: dict[Var, SourceLine] = {}
+    found: dict[int, NaNError] = {}
 
-    def read(atom: Atom) -> Array:
-        return atom.value if isinstance(atom, Literal) else env[atom]
+    def read(atom: Atom, reader: SourceLine | None) -> Array:
+        if isinstance(atom, Literal):
+            return atom.value
+        x = env[atom]
+        maker = made.get(atom)
+        if maker is not None and maker is not reader and id(maker) in found and watch.spoils(x):
+            if reader is None or not reader.pulled:
+                raise found[id(maker)]
+            found.setdefault(id(reader), found[id(maker)])
+        return x
 
     for equation in jaxpr.equations:
-        primitive = equation.primitive
-        xs = [read(atom) for atom in equation.inputs]
-        try:
-            y = primitive(*xs)
-        except FuncgradError as error:
-            # what ran within a program has been located there
-            if equation.source is not None and not isinstance(primitive, Program):
-                error.relocate(equation.source)
-            raise
+        primitive, line = equation.primitive, equation.source
+        xs = [read(atom, line) for atom in equation.inputs]
+        y = _applied(equation, xs)
         ys = y if primitive.multiple else (y,)
-        watch.check(primitive, ys, xs, equation.source)
         env.update(zip(equation.outputs, ys, strict=True))
-    out = [read(atom) for atom in jaxpr.outputs]
+        try:
+            watch.check(primitive, ys, xs, line)
+        except NaNError as error:
+            if line is None or not line.pulled:
+                raise
+            found.setdefault(id(line), error.with_traceback(None))
+        if line is not None and line.pulled:
+            made.update(dict.fromkeys(equation.outputs, line))
+    out = [read(atom, None) for atom in jaxpr.outputs]
     return tuple([y.copy() if isinstance(y, np.ndarray) else y for y in out])
+
+
+def _applied(equation: Equation, xs: Sequence[Array]) -> Any:
+    try:
+        return equation.primitive(*xs)
+    except FuncgradError as error:
+        # what ran within a program has been located there
+        if equation.source is not None and not isinstance(equation.primitive, Program):
+            error.relocate(equation.source)
+        raise

@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar, NoReturn, Protocol, TypeAlias, cast, final
 
 from funcgrad.core.errors import FuncgradError, NotDifferentiableError
-from funcgrad.core.trace import Tracer
+from funcgrad.core.trace import Tracer, staged_by
 from funcgrad.core.types import Array, ArrayType, DType, Shape, Typed, type_of
 
 _registry: list[type[Primitive]] = []
@@ -58,6 +58,10 @@ class Primitive(ABC):
         for x in args:
             if isinstance(x, Tracer):
                 return x.tracing.apply(self, args)
+        if self.effect:
+            trace = staged_by()
+            if trace is not None:
+                return trace.apply(self, args)
         try:
             return self.impl(*args)
         except (ValueError, TypeError, IndexError) as error:

@@ -4,8 +4,9 @@ Tracing follows the data. A `Tracer` stands for a value that depends on the inpu
 else stays plain NumPy. Each `Trace` takes a fresh level from one counter, and an operation on several tracers belongs
 to the highest level among them, the innermost transformation; the others are constants to it.
 
-There is one exception. What the branch of a `cond` does with values from outside must not happen where the branch is
-not taken, so while a branch is staged, it takes over the operations on abstract tracers of the traces around it.
+There are two exceptions. What the branch of a `cond` does with values from outside must not happen where the branch is
+not taken, so while a branch is staged, it takes over the operations on abstract tracers of the traces around it. And
+an effect happens where it stands, whatever its data depend on: in each step of a loop, in each call of a program.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # counting on is atomic, so threads never share a level
 _next_level = itertools.count(1).__next__
 _branch: ContextVar[Trace | None] = ContextVar("_branch", default=None)
+_staging: ContextVar[Trace | None] = ContextVar("_staging", default=None)
 
 
 @final
@@ -82,6 +84,10 @@ class Trace(ABC):
         """A scalar that a rule starts from, as a part of what is traced if there is a program to be part of."""
         return x
 
+    def numbers(self, var: Var) -> Array | None:
+        """The values of all examples where `var` stands for one of a batch; None where the trace has no values."""
+        return None
+
     def line(self, var: Var) -> SourceLine | None:
         """The line of user code that made `var`, as far as the trace remembers."""
         return None
@@ -109,9 +115,24 @@ def branch(trace: Trace) -> Iterator[None]:
         _branch.reset(token)
 
 
-def branch_within(trace: Trace) -> Trace | None:
-    """The trace of the branch that is being staged, if it is one inside of `trace`."""
-    inner = _branch.get()
+@contextmanager
+def staging(trace: Trace) -> Iterator[None]:
+    """While it lasts, `trace` is the innermost one that writes a program: effects are a part of that."""
+    token = _staging.set(trace)
+    try:
+        yield
+    finally:
+        _staging.reset(token)
+
+
+def staged_by() -> Trace | None:
+    """The innermost trace that is writing a program."""
+    return _staging.get()
+
+
+def taken_over(trace: Trace, primitive: Primitive) -> Trace | None:
+    """The trace inside of `trace` that an operation belongs to by its place, and not by its data."""
+    inner = _staging.get() if primitive.effect else _branch.get()
     return inner if inner is not None and inner.level > trace.level else None
 
 

@@ -18,7 +18,7 @@ from funcgrad.core import config
 from funcgrad.core.errors import NaNError, SourceLine
 from funcgrad.core.kinds import IndexMap, Program
 from funcgrad.core.primitive import Cotangent, plain
-from funcgrad.core.trace import concrete
+from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, is_inexact
 
 
@@ -44,10 +44,9 @@ class Watch:
         if not self.numbers or not xs or isinstance(primitive, IndexMap | Program):
             return
         pulled = line.pulled if line is not None else ()
-        what = primitive.name + _within(pulled)
         inputs = dict(zip(_letters(len(xs)), xs, strict=True))
         for y in ys:
-            self._look(what, y, inputs, line, bool(pulled))
+            self._look(primitive.name + _within(pulled), y, inputs, line, bool(pulled))
 
     def check_pullback(
         self, name: str, cts: Sequence[Cotangent | None], g: Any, saved: Sequence[Array], line: SourceLine | None
@@ -114,9 +113,16 @@ def _within(pulled: Sequence[str]) -> str:
     return "".join(f", in the pullback of {name}" for name in reversed(pulled)) + ("," if pulled else "")
 
 
+def _value(x: Any) -> Any:
+    """The plain value behind `x`, of a whole batch where `x` is one example; None if only its type is known."""
+    while isinstance(x, Tracer):
+        x = x.tracing.numbers(x.variable) if x.value is None else x.value
+    return x
+
+
 def _numbers(x: Any) -> Any:
     """The plain array of inexact numbers that is behind `x`; None if there is none."""
-    x = concrete(x)
+    x = _value(x)
     if isinstance(x, float | complex):
         return x
     return x if isinstance(x, np.ndarray | np.generic) and is_inexact(x.dtype) else None
@@ -130,7 +136,7 @@ def _place(where: Any, inputs: dict[str, Array], backward: bool) -> str:
     text += f" in the {'backward' if backward else 'forward'} pass"
     if place:
         text += f", first at {list(place)}" if count > 1 else f", at {list(place)}"
-    operands = {letter: np.asarray(concrete(x)) for letter, x in inputs.items() if concrete(x) is not None}
+    operands = {letter: np.asarray(_value(x)) for letter, x in inputs.items() if _value(x) is not None}
     values = [
         f"{letter} = {x[place] if x.shape else x}" for letter, x in operands.items() if x.shape in ((), where.shape)
     ]

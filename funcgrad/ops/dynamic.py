@@ -96,7 +96,7 @@ class DynamicUpdateSlice(Scatter):
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None, v: None, *starts: Array) -> tuple[Cotangent | None, ...]:
         w_x, w_v, *_ = wanted
-        ct_x = None if w_x is None else only_where(g, self._untouched(g.shape, starts))
+        ct_x = None if w_x is None else self._untouched(g, starts)
         ct_v = None if w_v is None else DynamicSlice(self.sizes)(g, *starts)
         return (ct_x, ct_v, *(None,) * len(starts))
 
@@ -109,9 +109,11 @@ class DynamicUpdateSlice(Scatter):
             *nothing,
         )
 
-    def _untouched(self, shape: Shape, starts: tuple[Array, ...]) -> Array:
-        """The mask of the elements of `x` that are not written over."""
-        return self(np.ones(shape, bool), np.zeros(self.sizes, bool), *starts)
+    def _untouched(self, g: Array, starts: tuple[Array, ...]) -> Masked:
+        """The cotangent of `x`: zero where it is written over."""
+        nothing = np.broadcast_to(np.zeros((), g.dtype), self.sizes)
+        everywhere, nowhere = np.broadcast_to(np.True_, g.shape), np.broadcast_to(np.False_, self.sizes)
+        return Masked(self(g, nothing, *starts), self(everywhere, nowhere, *starts))
 
     def batch(self, batched: tuple[bool, ...], x: Array, v: Array, *starts: Array) -> Array:
         n = batch_length(batched, (x, v, *starts))

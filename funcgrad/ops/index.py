@@ -345,6 +345,8 @@ class Scattered(LazyCotangent):
         if isinstance(other, Scattered):
             self.updates += other.updates
             other = other.whole
+        elif isinstance(other, Masked) and not all(selects for _, _, _, selects in self.updates):
+            other = other.value  # the sum has no mask
         elif isinstance(other, Structured):
             return None
         if other is not None:

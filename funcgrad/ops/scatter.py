@@ -105,18 +105,20 @@ class ScatterSet(_Write):
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None, v: None, *arrays: Array) -> tuple[Cotangent | None, ...]:
         w_x, w_v, *_ = wanted
-        ct_x = None if w_x is None else only_where(g, self._untouched(g.shape, arrays))
+        ct_x = None if w_x is None else self._untouched(g, arrays)
         ct_v = None if w_v is None else self._last(self._read(g, arrays), g.shape, arrays)
         return (ct_x, ct_v, *(None,) * len(arrays))
 
-    def _untouched(self, shape: Shape, arrays: tuple[Array, ...]) -> Array:
-        """The mask of the elements of `x` that are not written over."""
-        written = result_shape(shape, self.entries, [a.shape for a in arrays])
-        return self(np.ones(shape, bool), np.zeros(written, bool), *arrays)
+    def _untouched(self, g: Array, arrays: tuple[Array, ...]) -> Masked:
+        """The cotangent of `x`: zero where it is written over."""
+        written = result_shape(g.shape, self.entries, [a.shape for a in arrays])
+        nothing = np.broadcast_to(np.zeros((), g.dtype), written)
+        everywhere, nowhere = np.broadcast_to(np.True_, g.shape), np.broadcast_to(np.False_, written)
+        return Masked(self(g, nothing, *arrays), self(everywhere, nowhere, *arrays))
 
     def _last(self, ct: Array, shape: Shape, arrays: tuple[Array, ...]) -> Cotangent:
         """The cotangent of those values that no later one has written over."""
-        if not arrays:
+        if not any(math.prod(a.shape) > 1 for a in arrays):
             return ct
         order = np.arange(1, 1 + math.prod(ct.shape)).reshape(ct.shape)
         last = self(np.zeros(shape, order.dtype), order, *arrays)

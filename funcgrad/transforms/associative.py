@@ -9,7 +9,7 @@ import numpy as np
 
 from funcgrad import tree as pytree
 from funcgrad.core.errors import ArgumentError, ControlFlowError
-from funcgrad.core.types import Array, normalize_axis, type_of
+from funcgrad.core.types import Array, normalize_axis, show_long, type_of
 from funcgrad.ops.shape import move_axis
 
 Leaves = list[Any]
@@ -61,6 +61,12 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
                 f"associative_scan: the function returns another structure, {pytree.difference(elems, out)}",
                 "return a pytree like each of its arguments",
             )
+        for x, y in zip(a, found, strict=True):
+            if type_of(y).shape != x.shape:
+                raise ControlFlowError(
+                    f"associative_scan: the function returns {show_long(type_of(y))} for two of {show_long(x)}",
+                    "let it work element by element along the axis: it is called with many elements at once",
+                )
         return [y.astype(x.dtype) if type_of(y).dtype != x.dtype else y for x, y in zip(a, found, strict=True)]
 
     if reverse:

@@ -16,7 +16,7 @@ from funcgrad.core import config
 from funcgrad.core.errors import FuncgradError, InternalError, SourceLine, user_line
 from funcgrad.core.ir import Jaxpr
 from funcgrad.core.primitive import Primitive, Unbatched, out_types
-from funcgrad.core.trace import Trace, Tracer, Var, branch_within
+from funcgrad.core.trace import Trace, Tracer, Var, taken_over
 from funcgrad.core.types import PYTHON_SCALARS, Array, ArrayType, Shape, plain_array, show, type_of
 from funcgrad.core.watch import watching
 from funcgrad.ops.array import TracedArray
@@ -48,7 +48,8 @@ class BatchTrace(Trace):
         self._names: list[Callable[[], str]] = []
         self._finished = False
         self._watch = watching()
-        self._lines: dict[Var, SourceLine | None] = {}
+        # by id: a variable holds its stack, and must not be kept
+        self._lines: dict[int, SourceLine | None] = {}
 
     def enter(self, x: Array, name: Callable[[], str], weak: bool = False) -> Tracer:
         """A tracer for one element of the stack `x`, whose batch axis is in front; messages call it `name()`."""
@@ -86,7 +87,7 @@ class BatchTrace(Trace):
             values.append(x)
         if self._finished:
             refuse_leak(next(x for x in args if isinstance(x, Tracer) and x.tracing is self), primitive.name)
-        branch = branch_within(self)
+        branch = taken_over(self, primitive)
         if branch is not None:
             return branch.apply(primitive, args)
         expected: tuple[ArrayType, ...] = ()
@@ -97,9 +98,9 @@ class BatchTrace(Trace):
             y = primitive.batch(tuple(flags), *values)
         except (ValueError, TypeError, IndexError) as error:
             self._explain(primitive, error, args)
-        if self._watch is not None:
+        if self._watch is not None and (line := user_line()) and not line.pulled:
             ys = [p.value if p.__class__ is Unbatched else p for p in (y if primitive.multiple else (y,))]
-            self._watch.check(primitive, ys, values, user_line())
+            self._watch.check(primitive, ys, values, line)
         if not (expected or primitive.multiple):
             return self._noted(self._tracer(y, depends))
         parts = self._as_expected(primitive, y if primitive.multiple else (y,), expected, weak)
@@ -112,7 +113,7 @@ class BatchTrace(Trace):
     def _noted(self, tracer: Tracer) -> Tracer:
         """The tracer, whose line is remembered if somebody watches."""
         if self._watch is not None:
-            self._lines[tracer.variable] = user_line()
+            self._lines[id(tracer.variable)] = user_line()
         return tracer
 
     def _as_expected(
@@ -157,9 +158,13 @@ class BatchTrace(Trace):
         """True once the traced function has returned."""
         return self._finished
 
+    def numbers(self, var: Var) -> Array | None:
+        """The whole stack."""
+        return var.memo[0]
+
     def line(self, var: Var) -> SourceLine | None:
         """The line of user code that made `var`, if somebody watches; None for an input."""
-        return self._lines.get(var)
+        return self._lines.get(id(var))
 
     def origin(self, var: Var) -> str:
         """The inputs that `var` depends on, as error messages call them."""

@@ -131,6 +131,14 @@ class Carry:
 
     def step(self, tree: Any) -> None:
         """Take the result of a step, which must have the types of the carry before it."""
+        self.leaves = self._check(tree)
+
+    def checked(self, tree: Any) -> Any:
+        """The result of a step, if it may be one."""
+        self._check(tree)
+        return tree
+
+    def _check(self, tree: Any) -> list[Any]:
         leaves, structure = pytree.flatten(tree)
         if structure != self.structure:
             raise ControlFlowError(
@@ -141,7 +149,7 @@ class Carry:
             if x.__class__ is np.ndarray and x.shape == t.shape and x.dtype == t.dtype:
                 continue
             self.types[i] = self._joined(i, t, type_of(x))
-        self.leaves = leaves
+        return leaves
 
     def settle(self, types: Sequence[ArrayType]) -> bool:
         """Give way to the types that a staged body returns; True if that changed nothing."""

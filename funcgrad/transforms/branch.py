@@ -11,7 +11,7 @@ import numpy as np
 from funcgrad.compiler.engine import cached_executable
 from funcgrad.core.ir import Jaxpr, with_outputs
 from funcgrad.core.kinds import Program
-from funcgrad.core.primitive import Cotangent, Masked, Wanted, plain
+from funcgrad.core.primitive import Cotangent, Wanted
 from funcgrad.core.types import Array, ArrayType, Typed
 from funcgrad.ops.broadcast import batch_length
 from funcgrad.ops.pointwise import convert, select
@@ -21,7 +21,7 @@ from funcgrad.transforms.batch import batch_jaxpr
 from funcgrad.transforms.call import check_inputs, marked, quiet
 from funcgrad.transforms.derived import derived
 from funcgrad.transforms.guard import guarded_jaxpr
-from funcgrad.transforms.joint import ABSENT, PLAIN, Pattern, gathered, kinds_and_arrays
+from funcgrad.transforms.joint import ABSENT, Pattern, as_kind, gathered, kinds_and_arrays
 from funcgrad.transforms.split import halves, save_everything
 from funcgrad.transforms.stage import Stage
 
@@ -76,7 +76,7 @@ class Cond(Program):
         out: list[Array] = []
         for number, branch in enumerate(self.branches):
             here = index == number
-            guarded = guarded_jaxpr(branch, flags, n)
+            guarded = guarded_jaxpr(branch, tuple(flags), n)
             wanted = convert(AnyTrue((0,))(here), np.dtype(np.int64))
             ys = Cond((_idle(guarded), guarded))(wanted, here, *xs)
             masks = [reshape(here, (n, *(1,) * (len(y.shape) - 1))) for y in ys]
@@ -143,7 +143,7 @@ class _BranchHalves:
         out = [
             array
             for ct, kind, t in zip(cts, results, cut.forward.in_types, strict=True)
-            for array in _as_kind(ct, kind, t)
+            for array in as_kind(ct, kind, t)
         ]
         inputs = [*passed, *(r for part in saved for r in part), *(g for parts in gs for g in parts)]
         return stage.finish(inputs, out)
@@ -161,18 +161,6 @@ def _nothing(t: ArrayType) -> Array:
     """A value of a type, to fill the place of what another branch saves."""
     zero = np.zeros((), t.dtype)
     return zero.item() if t.weak else np.broadcast_to(zero, t.shape)
-
-
-def _as_kind(ct: Cotangent | None, kind: int, t: ArrayType) -> list[Array]:
-    """The arrays of a cotangent, as one of this kind."""
-    if kind == ABSENT:
-        return []
-    value = np.broadcast_to(np.zeros((), t.dtype), t.shape) if ct is None else plain(ct)
-    if kind == PLAIN:
-        return [value]
-    if isinstance(ct, Masked):
-        return [value, ct.mask]
-    return [value, np.broadcast_to(np.array(ct is not None), t.shape)]
 
 
 @derived

@@ -159,7 +159,7 @@ def scan(
     if unroll is not True and unroll < 1:
         raise ArgumentError(f"scan: unroll={unroll!r} is no number of steps", "unroll=4")
     if checkpoint_every is not None:
-        return _scan_in_segments(f, init, xs, n, reverse, unroll, _every("scan", checkpoint_every))
+        return _scan_in_segments(f, init, xs, n, reverse, unroll, _every("scan: checkpoint_every", checkpoint_every))
     name = f"scan({function_name(f)})"
     carry = Carry(name, init)
     leaves, structure = pytree.flatten(xs)
@@ -265,7 +265,7 @@ def _concatenated(a: Array, b: Array) -> Array:
 
 def _every(name: str, count: Any) -> int:
     if not isinstance(count, int) or count < 1:
-        raise ArgumentError(f"{name}: checkpoint_every={count!r} is no number of steps", "checkpoint_every=100")
+        raise ArgumentError(f"{name}={count!r} is no number of steps", f"{name.rsplit(maxsplit=1)[-1]}=100")
     return count
 
 
@@ -333,7 +333,9 @@ def while_loop(
         (1.414213562373095, 0.35355339059327373)
     """
     if checkpoint_every is not None:
-        return _while_in_segments(cond_fun, body_fun, init_val, _every("while_loop", checkpoint_every))
+        return _while_in_segments(
+            cond_fun, body_fun, init_val, _every("while_loop: checkpoint_every", checkpoint_every)
+        )
     carry = Carry(f"while_loop({function_name(body_fun)})", init_val)
     while not is_abstract(carry.leaves):
         going = cond_fun(carry.tree)
@@ -370,10 +372,12 @@ def _check_condition(name: str, out: Any) -> None:
 
 
 def _while_in_segments(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init: Any, every: int) -> Any:
+    checked = Carry(f"while_loop({function_name(body_fun)})", init).checked
+
     def segment(carry: Any) -> Any:
         _, carry = while_loop(
             lambda state: (state[0] < every) & cond_fun(state[1]),
-            lambda state: (state[0] + 1, body_fun(state[1])),
+            lambda state: (state[0] + 1, checked(body_fun(state[1]))),
             (0, carry),
         )
         return carry
@@ -420,12 +424,13 @@ def fori_loop(
             raise ControlFlowError(
                 f"{name}: a bound is {show_long(t)}, not an integer scalar", "fori_loop(0, 10, f, x)"
             )
+    checked = Carry(name, init_val).checked
     if is_abstract([lower, upper]):
         dtype = promote(type_of(lower), type_of(upper))
         start, stop = convert(lower, dtype), convert(upper, dtype)
         state = while_loop(
             lambda state: state[0] < stop,
-            lambda state: (state[0] + 1, body_fun(*state)),
+            lambda state: (state[0] + 1, checked(body_fun(*state))),
             (start, init_val),
             checkpoint_every=checkpoint_every,
         )
@@ -434,10 +439,12 @@ def fori_loop(
 
     def step(step_and_carry: Any, _: None) -> Any:
         i, carry = step_and_carry
-        return (i + 1, body_fun(i, carry)), None
+        return (i + 1, checked(body_fun(i, carry))), None
 
     step.__name__ = function_name(body_fun)
     n = max(0, last - first)
+    if not n and not is_abstract(pytree.leaves(init_val)):
+        return init_val
     return scan(step, (first, init_val), None, n, unroll=unroll, checkpoint_every=checkpoint_every)[0][1]
 
 
@@ -458,7 +465,7 @@ def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> A
     if batch_size is None:
         return scan(lambda _, x: (None, f(x)), None, xs)[1]
     n = _length(xs, None)
-    size = min(_every("map", batch_size), n)
+    size = min(_every("map: batch_size", batch_size), n)
     if not n:
         return map(f, xs)
     cut = n // size * size

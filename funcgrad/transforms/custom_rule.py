@@ -189,16 +189,9 @@ class Rule(ABC):
         """The halves that the rules give for a function with these results, and what they close over."""
         token = _being_staged.set(_being_staged.get() | {id(self._owner)})
         try:
-            joint, consts, outputs = self._stage_rule()
+            joint, consts, outputs = self._stage_rule(types, out)
         finally:
             _being_staged.reset(token)
-        strong = [[ArrayType(t.shape, t.dtype) for t in group] for group in (types, self._out_types)]
-        if self._out != out or strong[0] != strong[1]:
-            a, b = pytree.unflatten(out, strong[0]), pytree.unflatten(self._out, strong[1])
-            raise CustomRuleError(
-                f"the forward rule of {self.name} returns {b}, but {self.name} itself returns {a}",
-                "return (f(x), residuals) from the forward rule",
-            )
         return cut_custom(joint, len(consts) + len(self._leaves), outputs), consts
 
     def _enter(self, stage: Stage) -> list[Any]:
@@ -217,13 +210,24 @@ class Rule(ABC):
         ys, self._out = pytree.flatten(self.run(self._args(entered)))
         return closed(stage.finish(entered, ys))
 
-    def _stage_rule(self) -> tuple[Jaxpr, list[Array], int]:
+    def _check_forward(self, types: Sequence[ArrayType], out: pytree.Structure) -> None:
+        """The forward rule has returned what the function returns."""
+        strong = [[ArrayType(t.shape, t.dtype) for t in group] for group in (types, self._out_types)]
+        if self._out != out or strong[0] != strong[1]:
+            a, b = pytree.unflatten(out, strong[0]), pytree.unflatten(self._out, strong[1])
+            raise CustomRuleError(
+                f"the forward rule of {self.name} returns {b}, but {self.name} itself returns {a}",
+                "return (f(x), residuals) from the forward rule",
+            )
+
+    def _stage_rule(self, types: Sequence[ArrayType], out: pytree.Structure) -> tuple[Jaxpr, list[Array], int]:
         """The joint jaxpr of the forward and the backward rule, its constants, and how many outputs come first."""
         stage = Stage(f"custom_vjp({self.name})")
         entered = self._enter(stage)
-        out, pullback = self.differentiate(self._args(entered))
-        ys, self._out = pytree.flatten(out)
+        result, pullback = self.differentiate(self._args(entered))
+        ys, self._out = pytree.flatten(result)
         self._out_types = list(map(type_of, ys))
+        self._check_forward(types, out)
         gs = [
             stage.enter(ArrayType(t.shape, t.dtype), lambda: "a cotangent") if is_inexact(t.dtype) else None
             for t in self._out_types

@@ -10,8 +10,8 @@ import numpy as np
 from funcgrad.compiler.simplify import simplify
 from funcgrad.core.errors import SourceLine
 from funcgrad.core.ir import Atom, Jaxpr, Literal
-from funcgrad.core.primitive import Cotangent, Masked, Structured
-from funcgrad.core.trace import Tracer, Var
+from funcgrad.core.primitive import Cotangent, Masked, Structured, plain
+from funcgrad.core.trace import Tracer, Var, staging
 from funcgrad.core.types import Array, ArrayType, is_inexact
 from funcgrad.ops.array import TracedArray
 from funcgrad.transforms.stage import Stage
@@ -94,11 +94,12 @@ class _Forward:
         def read(atom: Atom) -> Array:
             return atom.value if isinstance(atom, Literal) else env[atom]
 
-        for equation in jaxpr.equations:
-            self.stage.source = equation.source
-            y = equation.primitive(*map(read, equation.inputs))
-            env.update(zip(equation.outputs, y if equation.primitive.multiple else (y,), strict=True))
-            self._sources += [equation.source] * (len(self.tape.records) - len(self._sources))
+        with staging(self.stage):
+            for equation in jaxpr.equations:
+                self.stage.source = equation.source
+                y = equation.primitive(*map(read, equation.inputs))
+                env.update(zip(equation.outputs, y if equation.primitive.multiple else (y,), strict=True))
+                self._sources += [equation.source] * (len(self.tape.records) - len(self._sources))
         self.stage.source = None
         self._outs = [read(atom) for atom in jaxpr.outputs]
         self._records = self.tape.finish()
@@ -161,3 +162,15 @@ def gathered(results: Pattern, arrays: Sequence[Array]) -> tuple[Cotangent | Non
     return tuple(
         None if kind == ABSENT else next(rest) if kind == PLAIN else Masked(next(rest), next(rest)) for kind in results
     )
+
+
+def as_kind(ct: Cotangent | None, kind: int, t: ArrayType) -> list[Array]:
+    """The arrays of a cotangent, as one of this kind."""
+    if kind == ABSENT:
+        return []
+    value = np.broadcast_to(np.zeros((), t.dtype), t.shape) if ct is None else plain(ct)
+    if kind == PLAIN:
+        return [value]
+    if isinstance(ct, Masked):
+        return [value, ct.mask]
+    return [value, np.broadcast_to(np.array(ct is not None), t.shape)]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 from collections import deque
 from types import CellType, FrameType, FunctionType, GeneratorType, MethodType
-from typing import Any
+from typing import Any, NoReturn
 
 from funcgrad.core.errors import LeakedTracerError, is_internal
 from funcgrad.core.trace import Trace
@@ -21,6 +22,7 @@ from funcgrad.ops.array import TracedArray
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 # so many containers around a value are named
 _DEPTH = 4
+_lock = threading.RLock()
 
 
 def check_leaks(trace: Trace) -> None:
@@ -30,11 +32,16 @@ def check_leaks(trace: Trace) -> None:
         LeakedTracerError: There is one; the message names what refers to it, and the line that made it.
     """
     watch = watching()
-    if watch is None or not watch.leaks or not _count(trace):
-        return
-    gc.collect()  # what is left over in a cycle is no leak
-    if not (count := _count(trace)):
-        return
+    if watch is not None and watch.leaks:
+        # the list of all objects that another thread is looking through would refer to these, too
+        with _lock:
+            if _count(trace):
+                gc.collect()  # what is left over in a cycle is no leak
+                if count := _count(trace):
+                    _refuse(trace, count)
+
+
+def _refuse(trace: Trace, count: int) -> NoReturn:
     leaked = next(x for x in gc.get_objects() if _is_of(trace, x))
     line = trace.line(leaked.variable)
     what = f"a {show_long(leaked.variable)} that was created while {trace.name} was being traced"

@@ -8,20 +8,35 @@ place.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
 from funcgrad.core.ir import Equation, Jaxpr, Literal, live
-from funcgrad.core.primitive import plain
+from funcgrad.core.primitive import Masked, plain
 from funcgrad.core.trace import Var
 from funcgrad.core.types import Array, ArrayType, is_inexact
 from funcgrad.ops.flow import Weaken
 from funcgrad.transforms.call import Call
 from funcgrad.transforms.derived import derived
-from funcgrad.transforms.joint import gathered
+from funcgrad.transforms.joint import PLAIN, Pattern, as_kind, gathered, kinds_and_arrays
 from funcgrad.transforms.split import halves, save_everything
 from funcgrad.transforms.stage import Stage
+
+
+class LoopBackward(NamedTuple):
+    """The body of the backward pass of a loop.
+
+    Attributes:
+        jaxpr: From what is kept; the sums for the constants and the cotangents of the carry, which it carries; what is
+            scanned over, and the cotangents of the results.
+        ends: For each cotangent of the carry whether it is carried with a mask.
+        results: For each scanned array the kind of its cotangent.
+    """
+
+    jaxpr: Jaxpr
+    ends: Pattern
+    results: Pattern
 
 
 @final
@@ -37,6 +52,7 @@ class LoopHalves:
     Attributes:
         carry: How many values are carried.
         carried: For each carry the type of its cotangent, None where it depends on nothing that is wanted.
+        active: The same without None.
         forward: The body of the forward pass: its last results are what it saves in every step.
         kept: How many residuals are the same in every step. They come first.
     """
@@ -46,12 +62,13 @@ class LoopHalves:
         self._first_x = len(consts) + len(init)
         active = _active(body, consts, init, xs)
         types = body.in_types[len(consts) : self._first_x]
-        self.carried = tuple(ArrayType(t.shape, t.dtype) if a else None for t, a in zip(types, active, strict=True))
+        self.carried = tuple(_strong(t) if a else None for t, a in zip(types, active, strict=True))
+        self.active = [t for t in self.carried if t is not None]
         summed = tuple(i for i, w in enumerate(consts) if w)
         cut = halves(body, (*consts, *active, *xs), save_everything, False, summed)
         self._cut = cut
         self._wanted = (consts, xs)
-        self._backward: dict[tuple[bool, ...], tuple[Jaxpr, tuple[bool, ...]]] = {}
+        self._backward: dict[tuple[Pattern, Pattern], LoopBackward] = {}
         computed = cut.forward.outputs[len(body.outputs) :]
         fixed = _depending_only_on(cut.forward, cut.forward.inputs[: len(consts)])
         # where each residual of the body is found: ("const", i), ("once", i), ("x", i) or ("step", i)
@@ -80,59 +97,58 @@ class LoopHalves:
         once = Call("once", self._once)(*consts) if self._once.outputs else ()
         return [*(consts[i] for i in self._count["const"]), *once, *(xs[i] for i in self._count["x"]), *steps]
 
-    def backward(self, given: tuple[bool, ...]) -> tuple[Jaxpr, tuple[bool, ...]]:
+    def backward(self, ends: Pattern, given: Pattern) -> LoopBackward:
         """The body of the backward pass.
 
         Args:
-            given: For each result of a step whether it has a cotangent.
-
-        Returns:
-            The body: from what is kept; the sums for the constants and the cotangents of the carry, which it carries;
-            what is scanned over, and the cotangents of the results. And for each scanned array whether the body has a
-            result for its cotangent.
+            ends: For each carry that depends on what is wanted, whether its cotangent comes with a mask.
+            given: For each result of a step the kind of its cotangent.
         """
-        known = self._backward.get(given)
+        known = self._backward.get((ends, given))
         if known is None:
-            known = self._backward[given] = self._backward_for(given)
+            known = self._backward_for(ends, given)
+            # a mask that a step loses is not carried
+            while known.ends != ends:
+                ends = known.ends
+                known = self._backward_for(ends, given)
+            self._backward[ends, given] = known
         return known
 
-    def _backward_for(self, given: tuple[bool, ...]) -> tuple[Jaxpr, tuple[bool, ...]]:
+    def _backward_for(self, ends: Pattern, given: Pattern) -> LoopBackward:
         cut, (consts, xs) = self._cut, self._wanted
         stage = Stage("a backward pass", derived=True)
 
-        def enter(types: Sequence[Any]) -> list[Any]:
-            return [stage.enter(ArrayType(t.shape, t.dtype, t.weak), lambda: "a value") for t in types]
+        def enter(types: Sequence[ArrayType]) -> list[Any]:
+            return [stage.enter(t, lambda: "a value") for t in types]
 
         types = {kind: [self._type(kind, i) for i in range_] for kind, range_ in self._count.items()}
-        kept = {"const": enter(types["const"]), "once": enter(types["once"])}
+        kept = {kind: enter(types[kind]) for kind in ("const", "once")}
         sums = enter([_strong(t) for t, w in zip(cut.forward.in_types, consts, strict=False) if w])
-        carried = enter([t for t in self.carried if t is not None])
-        kept |= {"x": enter(types["x"]), "step": enter(types["step"])}
-        results = cut.full[self.carry :]
-        outputs = cut.forward.out_types[self.carry : self.carry + len(results)]
-        gs = enter([_strong(t) for t, g in zip(outputs, given, strict=True) if g])
+        carried = enter(_arrays_of(self.active, ends))
+        kept |= {kind: enter(types[kind]) for kind in ("x", "step")}
+        gs = enter(_arrays_of(cut.forward.out_types[self.carry : len(cut.full)], given))
         inputs = [*kept["const"], *kept["once"], *sums, *carried, *kept["x"], *kept["step"], *gs]
 
-        at, of = iter(carried), iter(gs)
-        ends = [None if t is None else next(at) for t in self.carried]
-        pattern, arrays = cut.entering([*ends, *(next(of) if g else None for g in given)])
+        at = iter(gathered(ends, carried))
+        entering = [*(None if t is None else next(at) for t in self.carried), *gathered(given, gs)]
+        pattern, arrays = cut.entering(entering)
         backward = cut.backward(pattern)
+        out = stage.replay(backward.jaxpr, [*self._residuals(kept), *arrays, *sums])
+        cts = gathered(backward.results, out)
+        new_sums = [plain(ct) for ct, w in zip(cts, consts, strict=False) if w]
+        starts = [ct for ct, t in zip(cts[len(consts) : self._first_x], self.carried, strict=True) if t is not None]
+        new = [array for ct, t, kind in zip(starts, self.active, ends, strict=True) for array in as_kind(ct, kind, t)]
+        results, of_xs = kinds_and_arrays([ct if w else None for ct, w in zip(cts[self._first_x :], xs, strict=True)])
+        left = [kind if ct is None or isinstance(ct, Masked) else PLAIN for ct, kind in zip(starts, ends, strict=True)]
+        return LoopBackward(stage.finish(inputs, [*new_sums, *new, *of_xs]), tuple(left), results)
+
+    def _residuals(self, kept: dict[str, list[Array]]) -> list[Array]:
+        """The residuals of the body, from where they are found."""
         # a stack has lost the weakness of its elements
-        weak = [t.weak for t in self.forward.out_types[len(cut.full) :]]
-        kept["step"] = [Weaken()(x) if w else x for x, w in zip(kept["step"], weak, strict=True)]
-        where = {kind: iter(values) for kind, values in kept.items()}
-        residuals = [next(where[kind]) for kind, _ in self._places]
-        out = stage.replay(backward.jaxpr, [*residuals, *arrays, *sums])
-        cts = [plain(ct) for ct in gathered(backward.results, out)]
-        new_sums = [ct for ct, w in zip(cts, consts, strict=False) if w]
-        new_carried = [
-            np.broadcast_to(np.zeros((), t.dtype), t.shape) if ct is None else ct
-            for ct, t in zip(cts[len(consts) : self._first_x], self.carried, strict=True)
-            if t is not None
-        ]
-        of_xs = [ct if w else None for ct, w in zip(cts[self._first_x :], xs, strict=True)]
-        jaxpr = stage.finish(inputs, [*new_sums, *new_carried, *(ct for ct in of_xs if ct is not None)])
-        return jaxpr, tuple(ct is not None for ct in of_xs)
+        weak = [t.weak for t in self.forward.out_types[len(self._cut.full) :]]
+        steps = [Weaken()(x) if w else x for x, w in zip(kept["step"], weak, strict=True)]
+        where = {kind: iter(values) for kind, values in {**kept, "step": steps}.items()}
+        return [next(where[kind]) for kind, _ in self._places]
 
     def _type(self, kind: str, i: int) -> ArrayType:
         if kind == "const":
@@ -149,6 +165,15 @@ class LoopHalves:
 def loop_halves(body: Jaxpr, consts: tuple[bool, ...], init: tuple[bool, ...], xs: tuple[bool, ...]) -> LoopHalves:
     """The two halves of a loop's body, made once; see `LoopHalves`."""
     return LoopHalves(body, consts, init, xs)
+
+
+def _arrays_of(types: Sequence[ArrayType], kinds: Pattern) -> list[ArrayType]:
+    """The types of the arrays that cotangents of these kinds consist of."""
+    return [
+        part
+        for t, kind in zip(types, kinds, strict=True)
+        for part in [_strong(t), ArrayType(t.shape, np.dtype(bool))][:kind]
+    ]
 
 
 def _strong(t: ArrayType) -> ArrayType:

@@ -7,7 +7,6 @@ unknown length -1 in its type, and only loops use it.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, final
@@ -17,7 +16,7 @@ import numpy as np
 from funcgrad.compiler.engine import cached_executable
 from funcgrad.core.ir import Jaxpr, with_outputs
 from funcgrad.core.kinds import Program
-from funcgrad.core.primitive import Cotangent, Wanted, plain
+from funcgrad.core.primitive import Cotangent, Masked, Wanted
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, ArrayType, Typed
 from funcgrad.ops.broadcast import batch_length, stacked
@@ -28,6 +27,7 @@ from funcgrad.transforms.batch import batch_jaxpr
 from funcgrad.transforms.call import Call, check_inputs, marked, quiet
 from funcgrad.transforms.derived import derived
 from funcgrad.transforms.guard import guarded_jaxpr
+from funcgrad.transforms.joint import MASKED, PLAIN, as_kind, gathered, kinds_and_arrays
 from funcgrad.transforms.loop_split import LoopHalves, loop_halves
 from funcgrad.transforms.stage import Stage
 
@@ -314,22 +314,24 @@ def go_back(
     residuals: Sequence[Array],
     reverse: bool,
     unroll: int,
-) -> tuple[Array | None, ...]:
+) -> tuple[Cotangent | None, ...]:
     """The cotangents of the constants, the initial carry and the scanned arrays: a scan over the residuals."""
-    ends = [plain(part) for part in g[: cut.carry]]
-    given = [plain(part) for part in g[cut.carry :]]
-    body, results = cut.backward(tuple(part is not None for part in given))
+    given, arrays = kinds_and_arrays(g[cut.carry :])
+    # where one has a mask, all do that can: nothing is lost if what has no cotangent is zero by structure
+    masked = any(isinstance(part, Masked) for part in g)
+    ends = [end for end, t in zip(g, cut.carried, strict=False) if t is not None]
+    may = tuple(MASKED if masked and (end is None or isinstance(end, Masked)) else PLAIN for end in ends)
+    body, kinds, results = cut.backward(may, given)
     sums = [_zeros(w) for w in wanted.consts if w is not None]
-    carried = [_zeros(t) if end is None else end for end, t in zip(ends, cut.carried, strict=True) if t is not None]
+    carried = [x for end, kind, t in zip(ends, kinds, cut.active, strict=True) for x in as_kind(end, kind, t)]
     scan = Scan(length, cut.kept, len(sums) + len(carried), reverse, unroll, body)
-    arrays = [*residuals, *(part for part in given if part is not None)]
-    out = list(scan(*steps, *arrays[: cut.kept], *sums, *carried, *arrays[cut.kept :]))
-    take = functools.partial(out.pop, 0)
-    consts = [None if w is None else take() for w in wanted.consts]
-    starts = [None if t is None else take() for t in cut.carried]
-    init = [None if w is None else ct for w, ct in zip(wanted.init, starts, strict=True)]
-    xs = [take() if there else None for there in results]
-    return (*consts, *init, *xs)
+    out = scan(*steps, *residuals[: cut.kept], *sums, *carried, *residuals[cut.kept :], *arrays)
+    new_sums = iter(out)
+    consts = [None if w is None else next(new_sums) for w in wanted.consts]
+    starts = iter(gathered(kinds, out[len(sums) :]))
+    init = [next(starts) if t is not None else None for t in cut.carried]
+    init = [None if w is None else ct for w, ct in zip(wanted.init, init, strict=True)]
+    return (*consts, *init, *gathered(results, out[len(sums) + len(carried) :]))
 
 
 def _zeros(t: Typed) -> Array:

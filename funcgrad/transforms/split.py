@@ -7,7 +7,8 @@ crosses the cut is a residual. A policy decides, value by value, whether a resid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple, TypeAlias, final
 
 from funcgrad.compiler.simplify import simplify
@@ -18,6 +19,7 @@ from funcgrad.core.kinds import IndexMap
 from funcgrad.core.primitive import Cotangent, Primitive
 from funcgrad.core.trace import Var
 from funcgrad.core.types import Array, ArrayType
+from funcgrad.ops.flow import Named
 from funcgrad.transforms.derived import derived
 from funcgrad.transforms.joint import PLAIN, Joint, Pattern, kinds_and_arrays, stage_joint
 
@@ -120,8 +122,8 @@ class _Cut:
         self.known: dict[Var, Equation] = {}
         self._early: list[Equation] = []
         self._late: list[Equation] = []
-        known = set(self.inputs)
-        for equation in joint.jaxpr.equations:
+        known: set[Atom] = set(self.inputs)
+        for equation in _read_by_name(joint.jaxpr.equations, frozenset(self.inputs)):
             if all(isinstance(atom, Literal) or atom in known for atom in equation.inputs):
                 self._early.append(equation)
                 known.update(equation.outputs)
@@ -132,15 +134,16 @@ class _Cut:
         self._masks = self._mask_logic()
 
     def _mask_logic(self) -> set[Var]:
-        """What only walks back compute, from bools alone.
+        """What only walks back compute, from bools and integers alone.
 
-        How masks are combined depends on which cotangents have some, so what they consist of is saved.
+        How masks are combined depends on which cotangents have some, so what they consist of is saved. A mask that
+        positions make is as large as the array that they are in.
         """
         used = {v for e in live(self._early, self.joint.jaxpr.outputs[: self.joint.outputs]) for v in e.outputs}
         found: set[Var] = set()
         for equation in self._early:
             if used.isdisjoint(equation.outputs) and all(
-                isinstance(x, Literal) or x.dtype.kind == "b" or x in found for x in equation.inputs
+                isinstance(x, Literal) or x.dtype.kind in "biu" or x in found for x in equation.inputs
             ):
                 found.update(equation.outputs)
         return found
@@ -208,9 +211,27 @@ class _Cut:
         return Jaxpr((*passed, *computed, *gs), (), (*again, *late), cts)
 
 
+def _read_by_name(equations: Sequence[Equation], inputs: Container[Atom]) -> Iterator[Equation]:
+    """The equations, reading a value that has a name by that name from there on: one array is saved, and not two.
+
+    An input is there already, so its name is not read.
+    """
+    read: dict[Atom, Atom] = {}
+    for equation in equations:
+        if not read.keys().isdisjoint(equation.inputs):
+            equation = replace(equation, inputs=tuple([read.get(x, x) for x in equation.inputs]))
+        if isinstance(equation.primitive, Named):
+            (x,), (name,) = equation.inputs, equation.outputs
+            if x in inputs:
+                read[name] = x
+            else:
+                read = {x: name, **{y: name if z is x else z for y, z in read.items()}}
+        yield equation
+
+
 def _is_cheap(equation: Equation) -> bool:
     """True if the value is only a view or a repetition of its input, so that saving the input is never worse."""
-    if not isinstance(equation.primitive, IndexMap):
+    if not isinstance(equation.primitive, IndexMap) or isinstance(equation.primitive, Named):
         return False
     (out,) = equation.outputs
     read = sum(atom.type.size for atom in equation.inputs)

@@ -16,7 +16,7 @@ from funcgrad.core import config
 from funcgrad.core.errors import ArgumentError, DTypeError, SourceLine, shown, user_line
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check, interned
 from funcgrad.core.primitive import Primitive, out_types
-from funcgrad.core.trace import Trace, Tracer, Var, branch_within
+from funcgrad.core.trace import Trace, Tracer, Var, staging, taken_over
 from funcgrad.core.types import PYTHON_SCALARS, Array, ArrayType, is_inexact, show_long, type_of
 from funcgrad.ops.array import TracedArray
 from funcgrad.ops.broadcast import BroadcastTo
@@ -80,7 +80,7 @@ class Stage(Trace):
         for x in args:
             if isinstance(x, Tracer) and x.tracing.level > self.level:
                 return x.tracing.apply(primitive, args)
-        branch = branch_within(self)
+        branch = taken_over(self, primitive)
         if branch is not None:
             return branch.apply(primitive, args)
         inputs = tuple(map(self.atom, args))
@@ -108,10 +108,11 @@ class Stage(Trace):
         def read(atom: Atom) -> Array:
             return atom.value if isinstance(atom, Literal) else env[atom]
 
-        for equation in jaxpr.equations:
-            self.source = equation.source
-            y = equation.primitive(*map(read, equation.inputs))
-            env.update(zip(equation.outputs, y if equation.primitive.multiple else (y,), strict=True))
+        with staging(self):
+            for equation in jaxpr.equations:
+                self.source = equation.source
+                y = equation.primitive(*map(read, equation.inputs))
+                env.update(zip(equation.outputs, y if equation.primitive.multiple else (y,), strict=True))
         self.source = None
         return [read(atom) for atom in jaxpr.outputs]
 
@@ -249,7 +250,7 @@ def stage(
     The arguments at the places `static` are passed to `f` as they are. `f` is called in the context `during(trace)`.
     """
     trace = Stage(f"{transformation}({function_name(f)})")
-    with during(trace):
+    with staging(trace), during(trace):
         staged = _staged(trace, f, args, kwargs, transformation, static)
     check_leaks(trace)
     return staged

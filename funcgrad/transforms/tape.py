@@ -23,7 +23,7 @@ from funcgrad.core.primitive import (
     Structured,
     plain,
 )
-from funcgrad.core.trace import Trace, Tracer, Var, branch_within, concrete
+from funcgrad.core.trace import Trace, Tracer, Var, taken_over, concrete
 from funcgrad.core.types import Array, is_inexact, plain_array, show_long, type_of
 from funcgrad.core.watch import watching
 from funcgrad.transforms.hold import Holder
@@ -110,7 +110,7 @@ class Tape(Trace):
             inputs.append(None)
             saved.append(x)
         if self.nested:
-            branch = branch_within(self)
+            branch = taken_over(self, primitive)
             if branch is not None and any(isinstance(x, Tracer) and concrete(x) is None for x in saved):
                 return branch.apply(primitive, args)
         if primitive.residuals:
@@ -196,7 +196,8 @@ class Tape(Trace):
         assert self.lines is not None
         line = user_line()
         self.lines.update(dict.fromkeys(outs, line))
-        if self.watch is not None:
+        # within a pullback, a NaN may be masked before it is done
+        if self.watch is not None and line is not None and not line.pulled:
             self.watch.check(primitive, ys, args, line)
 
     def backwards(self, records: Iterable[Record], cotangents: Cotangents) -> Iterable[Record]:

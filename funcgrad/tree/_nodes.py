@@ -243,12 +243,7 @@ class Partial(functools.partial[T], Generic[T]):
     """`functools.partial` as a container: the arguments it binds are leaves, the function belongs to the structure.
 
     So a function together with its parameters can be an argument of a transformation, and its gradient is taken with
-    respect to what it binds.
-
-    Args:
-        func: Any function. What a plain `functools.partial` binds stays part of the function.
-        args: The first arguments: pytrees.
-        keywords: Arguments by keyword: pytrees.
+    respect to what it binds. What a plain `functools.partial` within it binds stays part of the function.
 
     Examples:
         >>> from funcgrad import tree

@@ -160,6 +160,9 @@ def difference(expected: Tree, got: Tree, is_leaf: Callable[[Any], bool] | None 
             structure(a, is_leaf).flatten_up_to(b)
         except ValueError:
             return difference(a, b, is_leaf, path)
+    for path, a, b in pairs:
+        if structure(a, is_leaf) != structure(b, is_leaf):
+            return difference(a, b, is_leaf, path)
     return f"at {place}: {structure(expected, is_leaf)} vs {structure(got, is_leaf)}"
 
 
