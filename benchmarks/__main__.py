@@ -7,18 +7,31 @@ import gc
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
 from benchmarks import memory, report
+from benchmarks.growth import checkpointing, loop_growth
 from benchmarks.imports import import_times
 from benchmarks.libraries import NAMES, Library, is_installed, load_installed
+from benchmarks.programs import (
+    CONTENDERS,
+    PROGRAM_ROWS,
+    ProgramRow,
+    Tools,
+    installed_tools,
+    program_complaint,
+    program_contenders,
+)
 from benchmarks.rows import ROWS, Row, complaint, contenders
 from benchmarks.targets import Measured
 from benchmarks.timing import FULL, QUICK, best_times
 
 IMPORT_ROW = "import"
 MEMORY_ROW = "memory"
+GROWTH_ROW = "growth"
+CHECKPOINT_ROW = "checkpoint"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.rows.casefold() in row.name.casefold():
             _progress(row.name)
             measured.times[row] = _measure(row, libraries, wrong, quick=options.quick)
+    tools = installed_tools()
+    for program in PROGRAM_ROWS:
+        if options.rows.casefold() in program.name.casefold():
+            _progress(program.name)
+            measured.programs[program] = _measure_program(program, tools, wrong, quick=options.quick)
+    _measure_costs(measured, options)
     if options.rows.casefold() in MEMORY_ROW:
         measured.memory = _measure_memory(quick=options.quick)
     if options.rows.casefold() in IMPORT_ROW:
@@ -51,7 +70,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--rows",
         default="",
         metavar="TEXT",
-        help=f"only the rows whose name contains TEXT (also {MEMORY_ROW!r}, {IMPORT_ROW!r})",
+        help="only the rows whose name contains TEXT (also "
+        f"{GROWTH_ROW!r}, {CHECKPOINT_ROW!r}, {MEMORY_ROW!r}, {IMPORT_ROW!r})",
     )
     parser.add_argument("--absolute", action="store_true", help="also print the time of every contender")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
@@ -68,6 +88,31 @@ def _measure(row: Row, libraries: Sequence[Library], wrong: list[str], *, quick:
             wrong.append(f"{row.name}: {name} {what}")
             del calls[name]
     return best_times(calls, QUICK if quick else FULL)
+
+
+def _measure_program(row: ProgramRow, tools: Mapping[str, Tools], wrong: list[str], *, quick: bool) -> dict[str, float]:
+    """The time of each contender whose result is right."""
+    slow = row.slow if quick else ()
+    calls, expected = program_contenders(row, {name: t for name, t in tools.items() if name not in slow})
+    for name in CONTENDERS:
+        if name in calls and (what := program_complaint(calls[name], expected)):
+            wrong.append(f"{row.name}: {name} {what}")
+            del calls[name]
+    return best_times(calls, QUICK if quick else replace(FULL, limit=FULL.limit / 2))
+
+
+def _measure_costs(measured: Measured, options: argparse.Namespace) -> None:
+    """What funcgrad alone promises of loops and checkpoints."""
+    effort = QUICK if options.quick else FULL
+    if not is_installed("funcgrad"):
+        return
+    if options.rows.casefold() in GROWTH_ROW:
+        _progress("growth of a scan")
+        measured.growth = loop_growth(effort)
+    if options.rows.casefold() in CHECKPOINT_ROW:
+        for how, jit in (("eager", False), ("jit", True)):
+            _progress(f"checkpoint, {how}")
+            measured.checkpointing[how] = checkpointing(effort, jit=jit)
 
 
 def _measure_memory(*, quick: bool) -> dict[str, dict[str, float]]:
@@ -100,9 +145,13 @@ def _print(measured: Measured, options: argparse.Namespace) -> None:
         tables.append(report.gradients(measured, markdown=markdown))
         if options.absolute and is_installed("funcgrad"):
             tables.append(report.absolute(measured, markdown=markdown))
+    if measured.programs:
+        tables.append(report.programs(measured, markdown=markdown))
+        if options.absolute:
+            tables.append(report.program_times(measured, markdown=markdown))
     tables.append(report.others(measured, markdown=markdown))
-    if not options.rows:
-        tables.append(report.promises(measured, markdown=markdown))
+    if not options.rows or measured.growth or measured.checkpointing:
+        tables.append(report.promises(measured, everything=not options.rows, markdown=markdown))
     print("\n\n".join(table for table in tables if table))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from benchmarks.libraries import NAMES, PEERS
+from benchmarks.programs import AUTOGRAD, CONTENDERS, EAGER, JAX, JIT, LOOP, ProgramRow
 from benchmarks.rows import BY_HAND, FORWARD, Row, Size
 from benchmarks.table import NOTHING, number, render
 from benchmarks.targets import FUNCGRAD, Measured, targets
@@ -15,6 +16,12 @@ Gradients. First column: the time of funcgrad in µs. "×": how many times faste
 one gradient by funcgrad takes (funcgrad's time / NumPy's time)."""
 
 TIMES = "Gradients, time in µs"
+
+PROGRAMS = """\
+Programs. First column: the time of a function that funcgrad has jitted, in µs. "×": how many times faster it is than
+the other. The last column: how many times NumPy by hand it takes."""
+
+PROGRAM_TIMES = "Programs, time in µs"
 
 ANSWERS = {True: "yes", False: "NO", None: NOTHING}
 
@@ -43,6 +50,27 @@ def absolute(measured: Measured, *, markdown: bool) -> str:
     return f"{TIMES}\n\n{render(header, rows, markdown=markdown)}{_footnotes(measured.times)}"
 
 
+def programs(measured: Measured, *, markdown: bool) -> str:
+    """The table of loops, batches and calls, beside the jitted function of funcgrad."""
+    if not any(JIT in times for times in measured.programs.values()):
+        return program_times(measured, markdown=markdown)
+    others = (EAGER, LOOP, AUTOGRAD, JAX)
+    header = ["", f"{JIT}, µs", *(f"{name}, ×" for name in others), "/ NumPy by hand"]
+    rows = []
+    for row, times in measured.programs.items():
+        mine = times.get(JIT)
+        faster = [number(times[name] / mine if mine and name in times else None) for name in others]
+        rows.append([row.name, _micros(mine), *faster, number(mine / times[BY_HAND] if mine else None)])
+    return f"{PROGRAMS}\n\n{render(header, rows, markdown=markdown)}{_footnotes(measured.programs)}"
+
+
+def program_times(measured: Measured, *, markdown: bool) -> str:
+    """Every time of that table in microseconds."""
+    header = ["", *(name if name != BY_HAND else "NumPy by hand" for name in CONTENDERS)]
+    rows = [[row.name, *(_micros(times.get(c)) for c in CONTENDERS)] for row, times in measured.programs.items()]
+    return f"{PROGRAM_TIMES}\n\n{render(header, rows, markdown=markdown)}{_footnotes(measured.programs)}"
+
+
 def others(measured: Measured, *, markdown: bool) -> str:
     """Overhead, memory and import, which have other units."""
     columns = (FUNCGRAD, "autograd", "jax eager", "torch")
@@ -56,9 +84,12 @@ def others(measured: Measured, *, markdown: bool) -> str:
     return f"Other costs\n\n{render(['', *columns], rows, markdown=markdown)}"
 
 
-def promises(measured: Measured, *, markdown: bool) -> str:
-    """The targets, and whether they hold; "-" where a run did not measure that."""
-    rows = [[target.promise, target.figure, ANSWERS[target.kept]] for target in targets(measured)]
+def promises(measured: Measured, *, everything: bool, markdown: bool) -> str:
+    """The targets, and whether they hold; "-", or no line, where a run did not measure that."""
+    found = [target for target in targets(measured) if everything or target.kept is not None]
+    if not found:
+        return ""
+    rows = [[target.promise, target.figure, ANSWERS[target.kept]] for target in found]
     return f"Targets\n\n{render(['', 'measured', 'holds'], rows, markdown=markdown)}"
 
 
@@ -66,6 +97,6 @@ def _micros(seconds: float | None) -> str:
     return number(None if seconds is None else seconds * 1e6)
 
 
-def _footnotes(rows: Sequence[Row] | dict[Row, dict[str, float]]) -> str:
+def _footnotes(rows: Iterable[Row | ProgramRow]) -> str:
     notes = [f"{row.name}: without {name}, because {why}." for row in rows for name, why in row.left_out.items()]
     return "\n\n" + "\n".join(notes) if notes else ""

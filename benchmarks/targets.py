@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import geometric_mean
 
+from benchmarks.growth import LONG, SHORT, Checkpointing, LoopGrowth
+from benchmarks.programs import ProgramRow
 from benchmarks.rows import BY_HAND, LONG_LOOP, OVERHEAD, OVERHEAD_PRIMITIVES, ROWS, SHORT_LOOP, Row, Size
 
 FUNCGRAD = "funcgrad"
@@ -17,6 +19,9 @@ class Measured:
     """Everything that one run measured: seconds by row and contender, ratios by chain, seconds by import."""
 
     times: dict[Row, dict[str, float]] = field(default_factory=dict)
+    programs: dict[ProgramRow, dict[str, float]] = field(default_factory=dict)
+    growth: LoopGrowth | None = None
+    checkpointing: dict[str, Checkpointing] = field(default_factory=dict)
     memory: dict[str, dict[str, float]] = field(default_factory=dict)
     imports: dict[str, float] = field(default_factory=dict)
 
@@ -59,6 +64,9 @@ def targets(measured: Measured) -> Iterator[Target]:
             promise = f"{row.name}: funcgrad / NumPy by hand"
             yield _at_most(promise, 1.10, measured.ratio(row, FUNCGRAD, BY_HAND))
     yield _at_most("x[i] loop: time for n = 4,000 / time for n = 400", 12.0, _growth(measured.times))
+    yield from _growth_targets(measured.growth)
+    for how, figures in measured.checkpointing.items():
+        yield _checkpoint_target(how, figures)
     for chain, ratios in measured.memory.items():
         yield _at_most(f"peak memory / saved values, 200 × {chain}", 1.10, ratios.get(FUNCGRAD))
     seconds = measured.imports.get(FUNCGRAD)
@@ -79,6 +87,24 @@ def _never_slower(measured: Measured) -> Target:
     ratios = {row.name: measured.ratio(row, "autograd") for row in measured.times}
     least, name = min(((r, name) for name, r in ratios.items() if r is not None), default=(math.nan, ""))
     return Target(promise) if math.isnan(least) else Target(promise, f"{least:.2f} ({name})", least >= 1.0)
+
+
+def _growth_targets(growth: LoopGrowth | None) -> Iterator[Target]:
+    what = f"gradient of a scan of {LONG:,} steps / {SHORT:,}"
+    yield _at_most(f"{what}: time", 4.8, None if growth is None else growth.time)
+    yield _at_most(f"{what}: peak memory", 4.4, None if growth is None else growth.memory)
+    promise = "equations of its jaxpr: as many for both"
+    if growth is None:
+        yield Target(promise)
+    else:
+        short, long = growth.equations
+        yield Target(promise, f"{short}, {long}", short == long)
+
+
+def _checkpoint_target(how: str, figures: Checkpointing) -> Target:
+    promise = f"checkpoint of 64 blocks, {how}: times less memory ≥ 4, more forward passes ≤ 1.2"
+    kept = figures.memory >= 4.0 and figures.forward_passes <= 1.2
+    return Target(promise, f"{figures.memory:.2f}, {figures.forward_passes:.2f}", kept)
 
 
 def _at_least(promise: str, limit: float, figure: float | None) -> Target:

@@ -22,6 +22,7 @@ from tests.test_docs import blocks
 
 PUBLIC = [
     "funcgrad",
+    "funcgrad.debug",
     "funcgrad.lax",
     "funcgrad.numpy",
     "funcgrad.numpy.linalg",

@@ -96,8 +96,9 @@ class DynamicUpdateSlice(Scatter):
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None, v: None, *starts: Array) -> tuple[Cotangent | None, ...]:
         w_x, w_v, *_ = wanted
-        ct_x = None if w_x is None else self._untouched(g, starts)
+        # first, so that nobody reads `g` any more when it is written to
         ct_v = None if w_v is None else DynamicSlice(self.sizes)(g, *starts)
+        ct_x = None if w_x is None else self._untouched(g, starts)
         return (ct_x, ct_v, *(None,) * len(starts))
 
     def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:

@@ -105,8 +105,9 @@ class ScatterSet(_Write):
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None, v: None, *arrays: Array) -> tuple[Cotangent | None, ...]:
         w_x, w_v, *_ = wanted
-        ct_x = None if w_x is None else self._untouched(g, arrays)
+        # first, so that nobody reads `g` any more when it is written to
         ct_v = None if w_v is None else self._last(self._read(g, arrays), g.shape, arrays)
+        ct_x = None if w_x is None else self._untouched(g, arrays)
         return (ct_x, ct_v, *(None,) * len(arrays))
 
     def _untouched(self, g: Array, arrays: tuple[Array, ...]) -> Masked:

@@ -19,7 +19,7 @@ from funcgrad.core.kinds import Program
 from funcgrad.core.primitive import Cotangent, Masked, Wanted
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, ArrayType, Typed
-from funcgrad.ops.broadcast import batch_length, stacked
+from funcgrad.ops.broadcast import batch_length, broadcast_to, stacked
 from funcgrad.ops.pointwise import select
 from funcgrad.ops.reduce import AnyTrue, Max
 from funcgrad.ops.shape import move_axis, reshape
@@ -327,11 +327,18 @@ def go_back(
     scan = Scan(length, cut.kept, len(sums) + len(carried), reverse, unroll, body)
     out = scan(*steps, *residuals[: cut.kept], *sums, *carried, *residuals[cut.kept :], *arrays)
     new_sums = iter(out)
-    consts = [None if w is None else next(new_sums) for w in wanted.consts]
+    consts = [None if w is None else _unless_idle(next(new_sums), length, steps) for w in wanted.consts]
     starts = iter(gathered(kinds, out[len(sums) :]))
     init = [next(starts) if t is not None else None for t in cut.carried]
     init = [None if w is None else ct for w, ct in zip(wanted.init, init, strict=True)]
     return (*consts, *init, *gathered(results, out[len(sums) + len(carried) :]))
+
+
+def _unless_idle(ct: Array, length: int | None, steps: Sequence[Array]) -> Cotangent | None:
+    """The cotangent of a constant, which a loop of no steps does not depend on."""
+    if length == 0:
+        return None
+    return Masked(ct, broadcast_to(steps[0] > 0, ct.shape)) if steps else ct
 
 
 def _zeros(t: Typed) -> Array:
