@@ -9,24 +9,28 @@ Functions of plain NumPy arrays go in, functions of plain NumPy arrays come out:
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from funcgrad import debug, errors, extend, lax, nn, numpy, testing, tree
+from funcgrad import errors, extend, nn, numpy, testing, tree
 from funcgrad.core.types import ArrayType as ShapeDtypeStruct
 from funcgrad.ops.flow import stop_gradient
 from funcgrad.ops.scatter import at
-from funcgrad.transforms.callback import pure_callback
-from funcgrad.transforms.checkpoint import checkpoint, checkpoint_name, checkpoint_policies
-from funcgrad.transforms.checkpoint import checkpoint as remat
-from funcgrad.transforms.closure import closure_convert
-from funcgrad.transforms.custom import custom_gradient, custom_vjp
-from funcgrad.transforms.debugging import checking_leaks, debug_infs, debug_nans
-from funcgrad.transforms.jit import clear_caches, disable_jit, jit
-from funcgrad.transforms.jit_cache import log_compiles
-from funcgrad.transforms.residuals import print_saved_residuals, saved_residuals
 from funcgrad.transforms.stage import eval_shape, make_jaxpr
 from funcgrad.transforms.vjp import grad, hvp, value_and_grad, vjp
 from funcgrad.transforms.vmap import vmap
+
+if TYPE_CHECKING:
+    from funcgrad import debug, lax
+    from funcgrad.transforms.callback import pure_callback
+    from funcgrad.transforms.checkpoint import checkpoint, checkpoint_name, checkpoint_policies
+    from funcgrad.transforms.checkpoint import checkpoint as remat
+    from funcgrad.transforms.closure import closure_convert
+    from funcgrad.transforms.custom import custom_gradient, custom_vjp
+    from funcgrad.transforms.debugging import checking_leaks, debug_infs, debug_nans
+    from funcgrad.transforms.jit import clear_caches, disable_jit, jit
+    from funcgrad.transforms.jit_cache import log_compiles
+    from funcgrad.transforms.residuals import print_saved_residuals, saved_residuals
 
 __all__ = [
     "ShapeDtypeStruct",
@@ -66,6 +70,28 @@ __all__ = [
     "vmap",
 ]
 
+# What is imported when it is first asked for, so that `import funcgrad` stays fast: the module of each name.
+_LATER = {
+    "checking_leaks": "transforms.debugging",
+    "checkpoint": "transforms.checkpoint",
+    "checkpoint_name": "transforms.checkpoint",
+    "checkpoint_policies": "transforms.checkpoint",
+    "clear_caches": "transforms.jit",
+    "closure_convert": "transforms.closure",
+    "custom_gradient": "transforms.custom",
+    "custom_vjp": "transforms.custom",
+    "debug": "debug",
+    "debug_infs": "transforms.debugging",
+    "debug_nans": "transforms.debugging",
+    "disable_jit": "transforms.jit",
+    "jit": "transforms.jit",
+    "lax": "lax",
+    "log_compiles": "transforms.jit_cache",
+    "print_saved_residuals": "transforms.residuals",
+    "pure_callback": "transforms.callback",
+    "remat": "transforms.checkpoint",
+    "saved_residuals": "transforms.residuals",
+}
 _REVERSE_ONLY = "funcgrad is reverse mode only and builds no Jacobians"
 _ABSENT = {
     "jvp": f"{_REVERSE_ONLY}: use vjp; a JVP is the pullback of a pullback",
@@ -79,6 +105,11 @@ _ABSENT = {
 
 
 def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        module = importlib.import_module(f"funcgrad.{_LATER[name]}")
+        value = module if name == _LATER[name] else getattr(module, "checkpoint" if name == "remat" else name)
+        globals()[name] = value
+        return value
     if name == "__version__":
         from importlib.metadata import version  # slow, and rarely asked for
 
@@ -86,3 +117,7 @@ def __getattr__(name: str) -> Any:
     if name in _ABSENT:
         raise AttributeError(f"module 'funcgrad' has no attribute {name!r}: {_ABSENT[name]}")
     raise AttributeError(f"module 'funcgrad' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -152,7 +152,7 @@ class Namer:
 
 def _names() -> Iterator[str]:
     """The names a, b, …, z, ba, bb, … without end."""
-    letters = string.ascii_lowercase
+    letters = "abcdefghijklmnopqrstuvwxyz"
     for length in itertools.count(1):
         for word in itertools.product(letters, repeat=length):
             if length == 1 or word[0] != "a":
