@@ -5,13 +5,18 @@ PEERS  := .venv-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs bench clean distclean
+.PHONY: help demo examples test check docs bench clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.demo  ## train on handwritten digits
 	$(VENV)/bin/python examples/digits.py
+
+# Their matrices are small: a second thread would only wait for the first.
+examples: $(VENV)/.demo  ## fit an equation, train in private, learn to write, minimise to the last digit
+	for program in newton_cg ode_fit private_sgd char_rnn; do \
+	    OPENBLAS_NUM_THREADS=1 $(VENV)/bin/python examples/$$program.py || exit 1; done
 
 test: $(VENV)/.dev  ## run the tests
 	$(VENV)/bin/python -m pytest $(ARGS)

@@ -16,7 +16,7 @@ from funcgrad import errors, extend, nn, numpy, testing, tree
 from funcgrad.core.types import ArrayType as ShapeDtypeStruct
 from funcgrad.ops.flow import stop_gradient
 from funcgrad.ops.scatter import at
-from funcgrad.transforms.stage import eval_shape, make_jaxpr
+from funcgrad.transforms.tracing.stage import eval_shape, make_jaxpr
 from funcgrad.transforms.vjp import grad, hvp, value_and_grad, vjp
 from funcgrad.transforms.vmap import vmap
 

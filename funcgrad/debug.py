@@ -14,7 +14,7 @@ from funcgrad.core.errors import ArgumentError, shown, user_line
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array
 from funcgrad.ops.callback import Effect
-from funcgrad.transforms.arguments import function_name
+from funcgrad.transforms.tracing.arguments import function_name
 
 __all__ = ["callback", "print"]
 

@@ -83,6 +83,7 @@ MISUSES: dict[str, tuple[Function, str]] = {
         lambda x: lax.scan(keep, 0.0, x, length=4),
         "scan: the lengths differ: the leading axis of xs is 3, length is 4",
     ),
+    "a negative length": (lambda x: lax.scan(keep, x, length=-1), "scan: length=-1 is negative | length=0"),
     "no length": (lambda x: lax.scan(keep, x), "scan: neither xs nor length says how many steps | length=10"),
     "a scalar to scan over": (lambda x: lax.scan(keep, 0.0, (x, 1.0)), "scan: xs[1] is a scalar, it has no axis"),
     "a bad number of steps to unroll": (lambda x: lax.scan(keep, 0.0, x, unroll=0), "scan: unroll=0 is no number"),

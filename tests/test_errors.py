@@ -440,7 +440,8 @@ MISUSE: dict[type[errors.FuncgradError], dict[str, tuple[Callable[[], Any], str]
         ),
         "backward": (
             lambda: watched(lambda x: (np.sqrt(x) * x).sum(), np.array([1.0, 0.0, 0.0])),
-            "the pullback of sqrt gives NaN in 2 of 3 elements in the backward pass, first at [1], where g = 0.0, y = 0.0",
+            "the pullback of sqrt gives NaN in 2 of 3 elements in the backward pass, first at [1], where g = 0.0, "
+            "y = 0.0",
         ),
         "of an infinity": (
             lambda: watched(lambda x: x - x, np.inf),

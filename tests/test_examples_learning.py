@@ -58,6 +58,14 @@ def test_a_network_without_weights_finds_all_characters_equally_likely(model: ch
     assert loss.dtype == np.float32
 
 
+@CELLS
+def test_the_loss_is_that_of_each_next_character(model: char_rnn.Model) -> None:
+    params = fg.tree.map(np.zeros_like, doubles(model.start(2, np.random.default_rng(0))))
+    params["c"] = np.log([0.25, 0.75])
+    loss = char_rnn.cross_entropy(model, params, np.array([[0, 0], [1, 1], [1, 1]]))
+    assert loss == pytest.approx(-np.log(0.75))
+
+
 def test_clipping_shortens_what_is_too_long_and_keeps_its_direction() -> None:
     gradient = {"a": np.array([3.0, 0.0]), "b": np.array([[4.0]])}
     clipped = char_rnn.clip(gradient, 1.0)

@@ -10,7 +10,7 @@ import pytest
 
 import funcgrad as fg
 from funcgrad.core.errors import HeldArrayError
-from funcgrad.transforms import hold
+from funcgrad.transforms.tracing import hold
 
 ONES = np.ones(3)
 

@@ -18,7 +18,7 @@ from funcgrad.core.ir import Equation, Jaxpr, Literal, Namer, check, evaluate
 from funcgrad.core.trace import Var
 from funcgrad.core.types import ArrayType, promote, show, show_long
 from funcgrad.ops.elementwise import add, maximum, multiply, sin
-from funcgrad.transforms.stage import stage
+from funcgrad.transforms.tracing.stage import stage
 
 F64, F32, I64 = (np.dtype(name) for name in ("float64", "float32", "int64"))
 

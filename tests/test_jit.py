@@ -503,13 +503,13 @@ def test_the_gradient_of_a_jitted_function_runs_it_once_and_never_again() -> Non
 
 def test_the_two_halves_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    original = fg.transforms.split.Halves.__init__
+    original = fg.transforms.programs.split.Halves.__init__
 
     def counting(self: Any, *args: Any) -> None:
         made.append(args)
         original(self, *args)
 
-    monkeypatch.setattr(fg.transforms.split.Halves, "__init__", counting)
+    monkeypatch.setattr(fg.transforms.programs.split.Halves, "__init__", counting)
     fg.clear_caches()
     f = fg.jit(loss)
     for scale in (1.0, 2.0, 3.0):

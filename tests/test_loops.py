@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import tracemalloc
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from funcgrad import lax
 from funcgrad.core.ir import Jaxpr
 from funcgrad.core.kinds import Program
 from funcgrad.ops.index import IndexAdd
-from funcgrad.transforms.loops import Scan, While
+from funcgrad.transforms.programs.loops import Scan, While
 
 Function = Callable[..., Any]
 X = np.array([0.5, -1.0, 2.0])
@@ -232,6 +233,49 @@ def test_a_loop_of_no_steps_and_one_of_many_have_one_program() -> None:
         fg.testing.check_grads(lambda x, n=n: until(x, n), (X,))
         close(gradient(X, n), fg.grad(until)(X, n))
     assert gradient.cache_info().currsize == 1
+
+
+# ── traced once
+
+TRACED: dict[str, Function] = {
+    "scan": lambda f, x: lax.scan(lambda c, xi: (f(c) * xi, None), x[0], x)[0],
+    "while": lambda f, x: lax.while_loop(lambda c: c < 5.0, f, x[0]),
+    "the condition": lambda f, x: lax.while_loop(lambda c: f(c) < 9.0, lambda c: 2 * c, x[0]),
+    "cond": lambda f, x: lax.cond(x[0] > 0, f, np.cos, x[0]),
+    "the other branch": lambda f, x: lax.cond(x[0] > 0, np.cos, f, x[0]),
+    "fori": lambda f, x: lax.fori_loop(0, 3, lambda i, c: f(c) * x[i], x[0]),
+    "dynamic fori": lambda f, x: lax.fori_loop(0, x[0].astype(int), lambda i, c: f(c), x[0]),
+    "map": lambda f, x: lax.map(f, x).sum(),
+    "checkpoint": lambda f, x: fg.checkpoint(f)(x[0]),
+    "jit": lambda f, x: fg.jit(f)(x[0]),
+    "vmap": lambda f, x: fg.vmap(f)(x).sum(),
+    "loops in loops": lambda f, x: lax.scan(
+        lambda c, xi: (lax.while_loop(lambda c: c < 5.0, lambda c: lax.cond(xi > 0, f, np.cos, c), c), None), x[0], x
+    )[0],
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_a_function_is_called_once_however_often_it_is_transformed_and_runs(name: str) -> None:
+    calls: list[Any] = []
+
+    def f(x: Any) -> Any:
+        calls.append(x)
+        return 2 * x
+
+    g = functools.partial(TRACED[name], f)
+    x = np.ones(3)
+    for transform in (
+        lambda g: fg.jit(g),
+        lambda g: fg.jit(fg.grad(g)),
+        lambda g: fg.grad(fg.jit(g)),
+        lambda g: lambda x: fg.jit(fg.hvp(g))(x, x),
+        lambda g: lambda x: fg.jit(fg.vmap(fg.grad(g)))(np.stack([x, x])),
+        lambda g: lambda x: fg.vmap(fg.grad(fg.jit(g)))(np.stack([x, x])),
+    ):
+        calls.clear()
+        transform(g)(x)
+        assert len(calls) == 1
 
 
 # ── where nothing is chosen, the derivative is zero

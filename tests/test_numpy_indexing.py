@@ -15,7 +15,7 @@ import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad.core.ir import evaluate
 from funcgrad.numpy import _indexing
-from funcgrad.transforms.stage import stage
+from funcgrad.transforms.tracing.stage import stage
 from tests.test_numpy_shape import DTYPES, Call, numbers, same
 
 

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad.core.ir import evaluate
-from funcgrad.transforms.stage import stage
+from funcgrad.transforms.tracing.stage import stage
 
 NAN, INF = np.nan, np.inf
 

@@ -21,7 +21,7 @@ import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad.core.ir import evaluate
 from funcgrad.numpy import _joining, _shape
-from funcgrad.transforms.stage import stage
+from funcgrad.transforms.tracing.stage import stage
 
 DTYPES = ["float64", "float32", "float16", "complex128", "int64", "bool"]
 

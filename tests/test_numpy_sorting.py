@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad.core.ir import evaluate
-from funcgrad.transforms.stage import stage
+from funcgrad.transforms.tracing.stage import stage
 
 DTYPES = st.sampled_from(["?", "i1", "i8", "f2", "f4", "f8", "c16"])
 A = np.array

@@ -28,7 +28,7 @@ from funcgrad.core.ir import check, evaluate
 from funcgrad.core.primitive import Unbatched
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import ArrayType
-from funcgrad.transforms.batch import BatchTrace, batch_jaxpr
+from funcgrad.transforms.tracing.batch import BatchTrace, batch_jaxpr
 from funcgrad.transforms.vmap import vmap
 
 Function = Callable[..., Any]

@@ -21,7 +21,7 @@ import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad import nn
 from funcgrad.core.ir import evaluate
-from funcgrad.transforms.batch import batch_jaxpr
+from funcgrad.transforms.tracing.batch import batch_jaxpr
 from funcgrad.transforms.vmap import vmap
 
 Array = Any

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import string
 from collections.abc import Hashable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, final
@@ -175,3 +175,8 @@ def concrete(x: Array) -> Array | None:
     while isinstance(x, Tracer):
         x = x.value
     return x
+
+
+def is_abstract(leaves: Iterable[Any]) -> bool:
+    """True if one of these is a tracer of which only the type is known."""
+    return any(isinstance(x, Tracer) and concrete(x) is None for x in leaves)

@@ -11,7 +11,7 @@ from funcgrad.core.errors import ArgumentError, ShapeError, UnsupportedError, sh
 from funcgrad.core.types import PYTHON_SCALARS, Array, Shape, broadcast_shapes
 from funcgrad.numpy._creation import asarray
 from funcgrad.ops.shape import reshape
-from funcgrad.transforms.arguments import function_name
+from funcgrad.transforms.tracing.arguments import function_name
 from funcgrad.transforms.vmap import vmap
 
 __all__ = ["vectorize"]

@@ -1,1 +1,1 @@
-"""The transformations, one file each. They interpret traces and jaxprs; none of them names a primitive."""
+"""The transformations, one file each; below them the programs they write, and the traces they run functions on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,11 +10,11 @@ import numpy as np
 from funcgrad import tree as pytree
 from funcgrad.core.errors import ControlFlowError
 from funcgrad.core.ir import Jaxpr
-from funcgrad.core.trace import Tracer, branch, concrete
+from funcgrad.core.trace import branch
 from funcgrad.core.types import Array, ArrayType, Typed, promote, show_long, type_of
 from funcgrad.ops.pointwise import convert
-from funcgrad.transforms.arguments import function_name
-from funcgrad.transforms.stage import Stage, closed, stage
+from funcgrad.transforms.tracing.arguments import function_name
+from funcgrad.transforms.tracing.stage import Stage, closed, stage
 
 
 class Staged(NamedTuple):
@@ -29,11 +29,6 @@ class Staged(NamedTuple):
     jaxpr: Jaxpr
     consts: list[Array]
     structure: pytree.Structure
-
-
-def is_abstract(leaves: Iterable[Any]) -> bool:
-    """True if one of these is a tracer of which only the type is known."""
-    return any(isinstance(x, Tracer) and concrete(x) is None for x in leaves)
 
 
 def staged(name: str, f: Callable[..., Any], *args: Any) -> Staged:

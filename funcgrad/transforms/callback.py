@@ -19,8 +19,8 @@ from funcgrad.core.errors import (
 )
 from funcgrad.core.types import Array, ArrayType, is_inexact, show_long, type_of
 from funcgrad.ops.callback import PureCallback, Target
-from funcgrad.transforms.arguments import function_name
 from funcgrad.transforms.inputs import is_array
+from funcgrad.transforms.tracing.arguments import function_name
 
 _METHODS = ("sequential", "expand_dims", "broadcast_all")
 

@@ -21,10 +21,10 @@ from funcgrad.core.trace import Tracer
 from funcgrad.core.types import ArrayType
 from funcgrad.ops.contract import Contract
 from funcgrad.ops.flow import Named, named
-from funcgrad.transforms.arguments import function_name
-from funcgrad.transforms.call import Call
-from funcgrad.transforms.split import Policy, save_everything, save_nothing
-from funcgrad.transforms.stage import closed, stage
+from funcgrad.transforms.programs.call import Call
+from funcgrad.transforms.programs.split import Policy, save_everything, save_nothing
+from funcgrad.transforms.tracing.arguments import function_name
+from funcgrad.transforms.tracing.stage import closed, stage
 
 
 def checkpoint(

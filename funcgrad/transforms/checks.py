@@ -10,8 +10,8 @@ import numpy as np
 from funcgrad.core.errors import CotangentError, DifferentiationError
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import is_inexact, show_long, type_of
-from funcgrad.transforms.arguments import function_name
 from funcgrad.transforms.inputs import is_array
+from funcgrad.transforms.tracing.arguments import function_name
 
 
 def split_aux(name: str, out: Any) -> tuple[Any, Any]:

@@ -11,8 +11,8 @@ from funcgrad.core.errors import ArgumentError, TreeError
 from funcgrad.core.ir import evaluate
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, is_inexact, show_long, type_of
-from funcgrad.transforms.arguments import function_name
-from funcgrad.transforms.stage import stage
+from funcgrad.transforms.tracing.arguments import function_name
+from funcgrad.transforms.tracing.stage import stage
 
 
 def closure_convert(fun: Callable[..., Any], *example_args: Any) -> tuple[Callable[..., Any], list[Array]]:

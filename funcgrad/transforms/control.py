@@ -17,15 +17,15 @@ import numpy as np
 from funcgrad import tree as pytree
 from funcgrad.core.errors import ArgumentError, ControlFlowError
 from funcgrad.core.ir import Jaxpr
-from funcgrad.core.trace import Tracer, concrete
+from funcgrad.core.trace import Tracer, concrete, is_abstract
 from funcgrad.core.types import Array, ArrayType, kind_of, promote, show_long, type_of
 from funcgrad.ops.flow import BranchIndex
 from funcgrad.ops.pointwise import convert
-from funcgrad.transforms.arguments import function_name
-from funcgrad.transforms.body import Carry, Staged, agreed, is_abstract, staged, staged_branch, staged_step
-from funcgrad.transforms.branch import Cond
+from funcgrad.transforms.body import Carry, Staged, agreed, staged, staged_branch, staged_step
 from funcgrad.transforms.checkpoint import checkpoint
-from funcgrad.transforms.loops import Scan, While
+from funcgrad.transforms.programs.branch import Cond
+from funcgrad.transforms.programs.loops import Scan, While
+from funcgrad.transforms.tracing.arguments import function_name
 from funcgrad.transforms.vmap import vmap
 
 _COUNTER = np.dtype(np.int64)
@@ -230,6 +230,8 @@ def _length(xs: Any, length: int | None) -> int:
             )
         found.setdefault(shape[0], path)
     if length is not None:
+        if operator.index(length) < 0:
+            raise ArgumentError(f"scan: length={length} is negative", "length=0 takes no step")
         found.setdefault(operator.index(length), "length")
     if len(found) > 1:
         (a, p), (b, q) = list(found.items())[:2]

@@ -10,15 +10,17 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
+import numpy as np
+
 from funcgrad import tree as pytree
 from funcgrad.core.errors import ArgumentError, CustomRuleError, shown
 from funcgrad.core.types import Array, kind_of, type_of
 from funcgrad.ops.flow import stop_gradient
 from funcgrad.ops.pointwise import convert
-from funcgrad.transforms.arguments import function_name, parameter_names
 from funcgrad.transforms.body import Staged, staged
-from funcgrad.transforms.call import Call
-from funcgrad.transforms.custom_rule import Pullback, Rule
+from funcgrad.transforms.programs.call import Call
+from funcgrad.transforms.programs.custom_rule import Pullback, Rule
+from funcgrad.transforms.tracing.arguments import function_name, parameter_names
 from funcgrad.transforms.vjp import vjp
 
 
@@ -144,6 +146,8 @@ def _positions(
 
 def _positional(fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     """The arguments by position, with the defaults of those that are not passed."""
+    if isinstance(fun, np.ufunc) and not kwargs:
+        return args  # without `out`
     try:
         bound = inspect.signature(fun).bind(*args, **kwargs)
     except ValueError:  # no signature
@@ -152,12 +156,18 @@ def _positional(fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
                 f"{function_name(fun)} has no signature, so its arguments are passed by position", "f(x, y)"
             ) from None
         return args
-    bound.apply_defaults()
-    if bound.kwargs:
+    kinds = {name: parameter.kind for name, parameter in bound.signature.parameters.items()}
+    by_name = [
+        name
+        for name in bound.arguments
+        if kinds[name] in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+    ]
+    if by_name:
         raise ArgumentError(
-            f"custom_vjp: {function_name(fun)} has the keyword-only parameters {', '.join(bound.kwargs)}",
+            f"custom_vjp: {function_name(fun)} has the keyword-only parameters {', '.join(by_name)}",
             "let a custom_vjp take its arguments by position: def f(x, y), or bind them: functools.partial",
         )
+    bound.apply_defaults()
     return bound.args
 
 
@@ -257,19 +267,24 @@ def custom_root(
     # the pullback gets the values of the constants, and must not hold on to tracers of a trace that has ended
     at = functools.partial(_evaluated, "root", part._replace(consts=[]))
 
-    @custom_gradient
-    def root(consts: list[Any]) -> tuple[Any, Pullback]:
+    @custom_vjp
+    def root(consts: list[Any]) -> Any:
         found = solve(lambda x: at(consts, x), guess)
-        x, aux = found if has_aux else (found, None)
+        return found if has_aux else (found, None)
 
-        def pullback(ct: Any) -> Any:
-            _, pull_x = vjp(lambda x: at(consts, x), x)
-            u = tangent_solve(lambda v: pull_x(v)[0], ct[0])
-            _, pull_consts = vjp(lambda c: at(c, x), consts)
-            return pull_consts(pytree.map(lambda leaf: -leaf, u))[0]
+    def forward(consts: list[Any]) -> tuple[Any, Any]:
+        # the root as it is found by the rule: a second derivative does not go through the solver either
+        found = root(consts)
+        return found, (found[0], consts)
 
-        return (x, aux), pullback
+    def backward(saved: Any, ct: Any) -> tuple[Any]:
+        x, consts = saved
+        _, pull_x = vjp(lambda x: at(consts, x), x)
+        u = tangent_solve(lambda v: pull_x(v)[0], ct[0])
+        _, pull_consts = vjp(lambda c: at(c, x), consts)
+        return (pull_consts(pytree.map(lambda leaf: -leaf, u))[0],)
 
+    root.defvjp(forward, backward)
     x, aux = root(part.consts)
     return (x, aux) if has_aux else x
 
@@ -315,25 +330,29 @@ def custom_linear_solve(
     at = functools.partial(_evaluated, "matvec", part._replace(consts=[]))
     transposed = solve if symmetric and transpose_solve is None else transpose_solve
 
-    @custom_gradient
-    def solution(consts: list[Any], b: Any) -> tuple[Any, Pullback]:
+    @custom_vjp
+    def solution(consts: list[Any], b: Any) -> Any:
         found = solve(lambda x: at(consts, x), b)
-        x, aux = found if has_aux else (found, None)
+        return found if has_aux else (found, None)
 
-        def pullback(ct: Any) -> Any:
-            if transposed is None:
-                raise ArgumentError(
-                    "custom_linear_solve: the derivative solves the transposed system, and nothing says how",
-                    "give transpose_solve, or symmetric=True where matvec is symmetric",
-                )
-            _, pull_x = vjp(lambda x: at(consts, x), x)
-            answer = transposed(lambda v: pull_x(v)[0], ct[0])
-            u = answer[0] if has_aux else answer
-            _, pull_consts = vjp(lambda c: at(c, x), consts)
-            return pull_consts(pytree.map(lambda leaf: -leaf, u))[0], u
+    def forward(consts: list[Any], b: Any) -> tuple[Any, Any]:
+        found = solution(consts, b)
+        return found, (found[0], consts)
 
-        return (x, aux), pullback
+    def backward(saved: Any, ct: Any) -> tuple[Any, Any]:
+        if transposed is None:
+            raise ArgumentError(
+                "custom_linear_solve: the derivative solves the transposed system, and nothing says how",
+                "give transpose_solve, or symmetric=True where matvec is symmetric",
+            )
+        x, consts = saved
+        _, pull_x = vjp(lambda x: at(consts, x), x)
+        answer = transposed(lambda v: pull_x(v)[0], ct[0])
+        u = answer[0] if has_aux else answer
+        _, pull_consts = vjp(lambda c: at(c, x), consts)
+        return pull_consts(pytree.map(lambda leaf: -leaf, u))[0], u
 
+    solution.defvjp(forward, backward)
     x, aux = solution(part.consts, b)
     return (x, aux) if has_aux else x
 

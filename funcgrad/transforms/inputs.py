@@ -11,8 +11,8 @@ from funcgrad.core.errors import DifferentiationError, shown
 from funcgrad.core.trace import Tracer, Var
 from funcgrad.core.types import is_inexact, show_long, type_of
 from funcgrad.ops.array import TracedArray
-from funcgrad.transforms.arguments import Selection
-from funcgrad.transforms.tape import Tape
+from funcgrad.transforms.tracing.arguments import Selection
+from funcgrad.transforms.tracing.tape import Tape
 
 _FLOATS = (float, np.float64)
 _LEAF_TYPES = (np.ndarray, float, np.float64, TracedArray)

@@ -26,11 +26,11 @@ from funcgrad.core import config
 from funcgrad.core.errors import ArgumentError, DTypeError, shown
 from funcgrad.core.ir import Jaxpr
 from funcgrad.core.types import PYTHON_SCALARS, ArrayType, show_long
-from funcgrad.transforms.arguments import function_name
-from funcgrad.transforms.derived import forget_derived
 from funcgrad.transforms.jit_cache import Cache, CacheInfo, Program
 from funcgrad.transforms.signature import Key, Signature, Split, chosen, leaf_types
-from funcgrad.transforms.stage import stage
+from funcgrad.transforms.tracing.arguments import function_name
+from funcgrad.transforms.tracing.derived import forget_derived
+from funcgrad.transforms.tracing.stage import stage
 
 _disabled: ContextVar[bool] = ContextVar("funcgrad_disable_jit", default=config.DISABLE_JIT)
 _functions: weakref.WeakSet[JitFunction] = weakref.WeakSet()

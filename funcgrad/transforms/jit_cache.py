@@ -23,9 +23,9 @@ from funcgrad.core.ir import Jaxpr, evaluate
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array
 from funcgrad.core.watch import watching
-from funcgrad.transforms.call import Call, quiet
+from funcgrad.transforms.programs.call import Call, quiet
 from funcgrad.transforms.signature import Key, Signature, differences
-from funcgrad.transforms.stage import closed
+from funcgrad.transforms.tracing.stage import closed
 from funcgrad.tree import Structure
 
 # so many programs of one function, and something keeps changing that should not

@@ -16,13 +16,13 @@ from funcgrad.core.primitive import Differentiable
 from funcgrad.core.trace import Tracer, Var, concrete
 from funcgrad.core.types import Array, ArrayType, show_long, type_of
 from funcgrad.ops.array import TracedArray
-from funcgrad.transforms.arguments import Selection, function_name
-from funcgrad.transforms.branch import Cond
-from funcgrad.transforms.call import Call
 from funcgrad.transforms.inputs import Input, describe_input
-from funcgrad.transforms.loops import Scan, While
-from funcgrad.transforms.stage import Stage
-from funcgrad.transforms.tape import Record, Tape
+from funcgrad.transforms.programs.branch import Cond
+from funcgrad.transforms.programs.call import Call
+from funcgrad.transforms.programs.loops import Scan, While
+from funcgrad.transforms.tracing.arguments import Selection, function_name
+from funcgrad.transforms.tracing.stage import Stage
+from funcgrad.transforms.tracing.tape import Record, Tape
 
 
 class Residual(NamedTuple):

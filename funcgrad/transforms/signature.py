@@ -20,7 +20,7 @@ from funcgrad import tree as pytree
 from funcgrad.core.errors import ArgumentError, DTypeError, shown
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import PYTHON_SCALARS, ArrayType, Shape, plain_array
-from funcgrad.transforms.arguments import function_name
+from funcgrad.transforms.tracing.arguments import function_name
 
 Leaf: TypeAlias = tuple[Shape, "np.dtype[Any]", bool]
 """The type of a leaf: shape, dtype, and whether the dtype is weak."""

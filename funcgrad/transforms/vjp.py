@@ -18,11 +18,11 @@ from funcgrad.core.errors import ArgumentError, TreeError
 from funcgrad.core.trace import Tracer, Var
 from funcgrad.core.types import Array, plain_array, type_of
 from funcgrad.ops.array import TracedArray
-from funcgrad.transforms.arguments import Selection, function_name
 from funcgrad.transforms.checks import check_scalar, checked_cotangent, split_aux
 from funcgrad.transforms.inputs import Input, describe_input, is_array, refuse_integers
-from funcgrad.transforms.leaks import check_leaks
-from funcgrad.transforms.tape import Cotangents, Record, Tape, released
+from funcgrad.transforms.tracing.arguments import Selection, function_name
+from funcgrad.transforms.tracing.leaks import check_leaks
+from funcgrad.transforms.tracing.tape import Cotangents, Record, Tape, released
 
 
 def _untraced(tape: Tape, tree: Any) -> Any:

@@ -14,10 +14,10 @@ from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, is_inexact, plain_array, show_long, type_of
 from funcgrad.ops.array import TracedArray
 from funcgrad.ops.shape import move_axis
-from funcgrad.transforms.arguments import Selection, function_name
-from funcgrad.transforms.batch import BatchTrace, repeated
 from funcgrad.transforms.inputs import is_array
-from funcgrad.transforms.leaks import check_leaks
+from funcgrad.transforms.tracing.arguments import Selection, function_name
+from funcgrad.transforms.tracing.batch import BatchTrace, repeated
+from funcgrad.transforms.tracing.leaks import check_leaks
 
 # how many arguments a message lists for each length of the batch axis
 _LISTED = 4

@@ -13,7 +13,7 @@ import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad import lax
 from funcgrad.core.ir import Atom, Literal
-from funcgrad.transforms.loops import Scan
+from funcgrad.transforms.programs.loops import Scan
 from tests.cases.base import Case, normal
 
 Array = Any

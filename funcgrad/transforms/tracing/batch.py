@@ -23,8 +23,8 @@ from funcgrad.ops.array import TracedArray
 from funcgrad.ops.broadcast import broadcast_to
 from funcgrad.ops.pointwise import convert
 from funcgrad.ops.refusals import refuse_leak
-from funcgrad.transforms.derived import derived
-from funcgrad.transforms.stage import Stage
+from funcgrad.transforms.tracing.derived import derived
+from funcgrad.transforms.tracing.stage import Stage
 
 
 @final

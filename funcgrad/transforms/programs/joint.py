@@ -14,8 +14,8 @@ from funcgrad.core.primitive import Cotangent, Masked, Structured, plain
 from funcgrad.core.trace import Tracer, Var, staging
 from funcgrad.core.types import Array, ArrayType, is_inexact
 from funcgrad.ops.array import TracedArray
-from funcgrad.transforms.stage import Stage
-from funcgrad.transforms.tape import Cotangents, Record, Tape
+from funcgrad.transforms.tracing.stage import Stage
+from funcgrad.transforms.tracing.tape import Cotangents, Record, Tape
 
 # what is known of the cotangent of an output: there is none, it is an array, or an array and the mask of its zeros
 ABSENT, PLAIN, MASKED = 0, 1, 2

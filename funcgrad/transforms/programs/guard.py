@@ -20,9 +20,9 @@ from funcgrad.ops.index import getitem
 from funcgrad.ops.pointwise import select
 from funcgrad.ops.reduce import ArgMax
 from funcgrad.ops.shape import reshape
-from funcgrad.transforms.batch import BatchTrace, repeated
-from funcgrad.transforms.derived import derived
-from funcgrad.transforms.stage import Stage
+from funcgrad.transforms.tracing.batch import BatchTrace, repeated
+from funcgrad.transforms.tracing.derived import derived
+from funcgrad.transforms.tracing.stage import Stage
 
 
 @derived

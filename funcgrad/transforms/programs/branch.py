@@ -17,13 +17,13 @@ from funcgrad.ops.broadcast import batch_length
 from funcgrad.ops.pointwise import convert, select
 from funcgrad.ops.reduce import AnyTrue
 from funcgrad.ops.shape import reshape
-from funcgrad.transforms.batch import batch_jaxpr
-from funcgrad.transforms.call import check_inputs, marked, quiet
-from funcgrad.transforms.derived import derived
-from funcgrad.transforms.guard import guarded_jaxpr
-from funcgrad.transforms.joint import ABSENT, Pattern, as_kind, gathered, kinds_and_arrays
-from funcgrad.transforms.split import halves, save_everything
-from funcgrad.transforms.stage import Stage
+from funcgrad.transforms.programs.call import check_inputs, marked, quiet
+from funcgrad.transforms.programs.guard import guarded_jaxpr
+from funcgrad.transforms.programs.joint import ABSENT, Pattern, as_kind, gathered, kinds_and_arrays
+from funcgrad.transforms.programs.split import halves, save_everything
+from funcgrad.transforms.tracing.batch import batch_jaxpr
+from funcgrad.transforms.tracing.derived import derived
+from funcgrad.transforms.tracing.stage import Stage
 
 
 @final

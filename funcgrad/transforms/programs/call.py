@@ -15,9 +15,9 @@ from funcgrad.core.kinds import Program
 from funcgrad.core.primitive import Cotangent, Unbatched, Wanted
 from funcgrad.core.types import Array, ArrayType, Typed
 from funcgrad.ops.broadcast import batch_length
-from funcgrad.transforms.batch import batch_jaxpr
-from funcgrad.transforms.joint import gathered
-from funcgrad.transforms.split import Halves, Policy, halves, save_everything
+from funcgrad.transforms.programs.joint import gathered
+from funcgrad.transforms.programs.split import Halves, Policy, halves, save_everything
+from funcgrad.transforms.tracing.batch import batch_jaxpr
 
 quiet = np.errstate(all="ignore")
 """Decorator of what runs a program: it does not warn. A backward pass divides by zero where a mask says that it does

@@ -20,8 +20,8 @@ from funcgrad.core.primitive import Cotangent, Primitive
 from funcgrad.core.trace import Var
 from funcgrad.core.types import Array, ArrayType
 from funcgrad.ops.flow import Named
-from funcgrad.transforms.derived import derived
-from funcgrad.transforms.joint import PLAIN, Joint, Pattern, kinds_and_arrays, stage_joint
+from funcgrad.transforms.programs.joint import PLAIN, Joint, Pattern, kinds_and_arrays, stage_joint
+from funcgrad.transforms.tracing.derived import derived
 
 Policy: TypeAlias = Callable[[Primitive, ArrayType], bool]
 """Says of a value, by the primitive that computes it and its type, whether to save it for the backward pass."""

@@ -23,11 +23,11 @@ from funcgrad.core.primitive import (
     Structured,
     plain,
 )
-from funcgrad.core.trace import Trace, Tracer, Var, taken_over, concrete
+from funcgrad.core.trace import Trace, Tracer, Var, concrete, taken_over
 from funcgrad.core.types import Array, is_inexact, plain_array, show_long, type_of
 from funcgrad.core.watch import watching
-from funcgrad.transforms.hold import Holder
-from funcgrad.transforms.located import Located
+from funcgrad.transforms.tracing.hold import Holder
+from funcgrad.transforms.tracing.located import Located
 
 _NUMBERS = frozenset({bool, int, float, complex, *np.sctypeDict.values()})
 # The hot path makes its objects without a call of their initializer: an eighth of what an operation costs.

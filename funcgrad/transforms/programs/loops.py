@@ -23,13 +23,13 @@ from funcgrad.ops.broadcast import batch_length, broadcast_to, stacked
 from funcgrad.ops.pointwise import select
 from funcgrad.ops.reduce import AnyTrue, Max
 from funcgrad.ops.shape import move_axis, reshape
-from funcgrad.transforms.batch import batch_jaxpr
-from funcgrad.transforms.call import Call, check_inputs, marked, quiet
-from funcgrad.transforms.derived import derived
-from funcgrad.transforms.guard import guarded_jaxpr
-from funcgrad.transforms.joint import MASKED, PLAIN, as_kind, gathered, kinds_and_arrays
-from funcgrad.transforms.loop_split import LoopHalves, loop_halves
-from funcgrad.transforms.stage import Stage
+from funcgrad.transforms.programs.call import Call, check_inputs, marked, quiet
+from funcgrad.transforms.programs.guard import guarded_jaxpr
+from funcgrad.transforms.programs.joint import MASKED, PLAIN, as_kind, gathered, kinds_and_arrays
+from funcgrad.transforms.programs.loop_split import LoopHalves, loop_halves
+from funcgrad.transforms.tracing.batch import batch_jaxpr
+from funcgrad.transforms.tracing.derived import derived
+from funcgrad.transforms.tracing.stage import Stage
 
 UNKNOWN = -1
 

@@ -22,16 +22,15 @@ from funcgrad.core.errors import CustomRuleError
 from funcgrad.core.ir import Jaxpr
 from funcgrad.core.kinds import Program
 from funcgrad.core.primitive import Cotangent, Wanted, plain
-from funcgrad.core.trace import Tracer
+from funcgrad.core.trace import Tracer, is_abstract
 from funcgrad.core.types import Array, ArrayType, Typed, is_inexact, kind_of, show_long, type_of
 from funcgrad.ops.broadcast import Sum, batch_length
-from funcgrad.transforms.batch import batch_jaxpr
-from funcgrad.transforms.body import is_abstract
-from funcgrad.transforms.call import Call, check_inputs, quiet
-from funcgrad.transforms.derived import derived
-from funcgrad.transforms.split import CustomHalves, cut_custom
-from funcgrad.transforms.stage import Stage, closed
-from funcgrad.transforms.tape import Tape
+from funcgrad.transforms.programs.call import Call, check_inputs, quiet
+from funcgrad.transforms.programs.split import CustomHalves, cut_custom
+from funcgrad.transforms.tracing.batch import batch_jaxpr
+from funcgrad.transforms.tracing.derived import derived
+from funcgrad.transforms.tracing.stage import Stage, closed
+from funcgrad.transforms.tracing.tape import Tape
 
 Pullback = Callable[[Any], Any]
 

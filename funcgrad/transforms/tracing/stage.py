@@ -22,8 +22,8 @@ from funcgrad.ops.array import TracedArray
 from funcgrad.ops.broadcast import BroadcastTo
 from funcgrad.ops.flow import Given
 from funcgrad.ops.refusals import refuse_leak
-from funcgrad.transforms.arguments import Selection, function_name, parameter_names
-from funcgrad.transforms.leaks import check_leaks
+from funcgrad.transforms.tracing.arguments import Selection, function_name, parameter_names
+from funcgrad.transforms.tracing.leaks import check_leaks
 
 
 class Stage(Trace):

@@ -17,11 +17,11 @@ from funcgrad.core.primitive import Masked, plain
 from funcgrad.core.trace import Var
 from funcgrad.core.types import Array, ArrayType, is_inexact
 from funcgrad.ops.flow import Weaken
-from funcgrad.transforms.call import Call
-from funcgrad.transforms.derived import derived
-from funcgrad.transforms.joint import PLAIN, Pattern, as_kind, gathered, kinds_and_arrays
-from funcgrad.transforms.split import halves, save_everything
-from funcgrad.transforms.stage import Stage
+from funcgrad.transforms.programs.call import Call
+from funcgrad.transforms.programs.joint import PLAIN, Pattern, as_kind, gathered, kinds_and_arrays
+from funcgrad.transforms.programs.split import halves, save_everything
+from funcgrad.transforms.tracing.derived import derived
+from funcgrad.transforms.tracing.stage import Stage
 
 
 class LoopBackward(NamedTuple):

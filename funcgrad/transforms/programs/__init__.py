@@ -1,0 +1,1 @@
+"""What holds jaxprs and is an operation itself: calls, branches, loops, custom rules; and their two halves."""
