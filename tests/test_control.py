@@ -312,6 +312,15 @@ def test_only_the_branch_that_is_taken_is_called() -> None:
     assert fg.grad(g, 1)(1, 3.0) == 2.0
 
 
+def test_a_body_that_takes_no_step_is_not_called() -> None:
+    def boom(*args: Any) -> Any:
+        raise AssertionError("called")
+
+    assert lax.fori_loop(2, 2, boom, 1.5) == 1.5
+    assert fg.grad(lambda x: lax.fori_loop(3, 2, boom, x))(1.5) == 1.0
+    assert fg.grad(lambda x: lax.while_loop(lambda c: c > 2, boom, x))(1.5) == 1.0
+
+
 def test_a_loop_is_staged_from_the_step_on_that_meets_an_unknown_value() -> None:
     calls: list[Any] = []
 

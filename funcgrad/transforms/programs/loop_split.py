@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from funcgrad.core.ir import Equation, Jaxpr, Literal, live
-from funcgrad.core.primitive import Masked, plain
+from funcgrad.core.primitive import plain
 from funcgrad.core.trace import Var
 from funcgrad.core.types import Array, ArrayType, is_inexact
 from funcgrad.ops.flow import Weaken
 from funcgrad.transforms.programs.call import Call
-from funcgrad.transforms.programs.joint import PLAIN, Pattern, as_kind, gathered, kinds_and_arrays
+from funcgrad.transforms.programs.joint import Pattern, as_kind, gathered, kinds_and_arrays
 from funcgrad.transforms.programs.split import halves, save_everything
 from funcgrad.transforms.tracing.derived import derived
 from funcgrad.transforms.tracing.stage import Stage
@@ -30,12 +30,10 @@ class LoopBackward(NamedTuple):
     Attributes:
         jaxpr: From what is kept; the sums for the constants and the cotangents of the carry, which it carries; what is
             scanned over, and the cotangents of the results.
-        ends: For each cotangent of the carry whether it is carried with a mask.
         results: For each scanned array the kind of its cotangent.
     """
 
     jaxpr: Jaxpr
-    ends: Pattern
     results: Pattern
 
 
@@ -101,17 +99,12 @@ class LoopHalves:
         """The body of the backward pass.
 
         Args:
-            ends: For each carry that depends on what is wanted, whether its cotangent comes with a mask.
+            ends: For each carry that depends on what is wanted, whether its cotangent is carried with a mask.
             given: For each result of a step the kind of its cotangent.
         """
         known = self._backward.get((ends, given))
         if known is None:
-            known = self._backward_for(ends, given)
-            # a mask that a step loses is not carried
-            while known.ends != ends:
-                ends = known.ends
-                known = self._backward_for(ends, given)
-            self._backward[ends, given] = known
+            known = self._backward[ends, given] = self._backward_for(ends, given)
         return known
 
     def _backward_for(self, ends: Pattern, given: Pattern) -> LoopBackward:
@@ -139,8 +132,7 @@ class LoopHalves:
         starts = [ct for ct, t in zip(cts[len(consts) : self._first_x], self.carried, strict=True) if t is not None]
         new = [array for ct, t, kind in zip(starts, self.active, ends, strict=True) for array in as_kind(ct, kind, t)]
         results, of_xs = kinds_and_arrays([ct if w else None for ct, w in zip(cts[self._first_x :], xs, strict=True)])
-        left = [kind if ct is None or isinstance(ct, Masked) else PLAIN for ct, kind in zip(starts, ends, strict=True)]
-        return LoopBackward(stage.finish(inputs, [*new_sums, *new, *of_xs]), tuple(left), results)
+        return LoopBackward(stage.finish(inputs, [*new_sums, *new, *of_xs]), results)
 
     def _residuals(self, kept: dict[str, list[Array]]) -> list[Array]:
         """The residuals of the body, from where they are found."""

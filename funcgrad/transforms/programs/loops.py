@@ -320,8 +320,8 @@ def go_back(
     # where one has a mask, all do that can: nothing is lost if what has no cotangent is zero by structure
     masked = any(isinstance(part, Masked) for part in g)
     ends = [end for end, t in zip(g, cut.carried, strict=False) if t is not None]
-    may = tuple(MASKED if masked and (end is None or isinstance(end, Masked)) else PLAIN for end in ends)
-    body, kinds, results = cut.backward(may, given)
+    kinds = tuple(MASKED if masked and (end is None or isinstance(end, Masked)) else PLAIN for end in ends)
+    body, results = cut.backward(kinds, given)
     sums = [_zeros(w) for w in wanted.consts if w is not None]
     carried = [x for end, kind, t in zip(ends, kinds, cut.active, strict=True) for x in as_kind(end, kind, t)]
     scan = Scan(length, cut.kept, len(sums) + len(carried), reverse, unroll, body)

@@ -1,0 +1,97 @@
+"""What the tests of jit share."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import funcgrad as fg
+import funcgrad.numpy as fnp
+
+Function = Callable[..., Any]
+VECTOR = np.array([1.0, 2.0, 3.0])
+MATRIX = np.arange(6.0).reshape(2, 3)
+
+
+class Counted:
+    """A function that counts how often it runs."""
+
+    def __init__(self, f: Function) -> None:
+        self.calls = 0
+        self.f = f
+
+    @property
+    def jitted(self) -> Any:
+        def f(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            return self.f(*args, **kwargs)
+
+        return fg.jit(functools.wraps(self.f)(f))
+
+
+class Pair(NamedTuple):
+    a: Any
+    b: Any
+
+
+@dataclasses.dataclass
+class Layer:
+    weight: Any
+    activation: str = dataclasses.field(default="tanh", metadata={"static": True})
+
+
+def same(got: Any, expected: Any) -> None:
+    """Equal in structure, in type, in dtype and in value."""
+    leaves, structure = fg.tree.flatten(got)
+    others, other_structure = fg.tree.flatten(expected)
+    assert structure == other_structure
+    for x, y in zip(leaves, others, strict=True):
+        assert type(x) is type(y)
+        np.testing.assert_allclose(x, y, rtol=1e-13, atol=1e-13, equal_nan=True)
+        if isinstance(x, np.ndarray):
+            assert x.dtype == y.dtype
+
+
+W = np.array([0.5, -0.3, 0.1])
+
+
+def power(x: Any, n: int = 2, *, flip: bool = False) -> Any:
+    """x to the n, by n multiplications."""
+    y = x
+    for _ in range(n - 1):
+        y = y * x
+    return -y if flip else y
+
+
+def loss(w: Any, x: Any) -> Any:
+    return fnp.sum(fnp.tanh(x @ w) ** 2)
+
+
+class Model:
+    def __init__(self, w: Any) -> None:
+        self.w = w
+
+    @fg.jit
+    def by_tree(self, x: Any) -> Any:
+        return self.w * x
+
+    @fg.jit(static_argnums=0)
+    def by_identity(self, x: Any) -> Any:
+        return self.w * x
+
+    @staticmethod
+    @fg.jit
+    def static(x: Any) -> Any:
+        return x + 1
+
+    @classmethod
+    @fg.jit(static_argnums=0)
+    def of_class(cls, x: Any) -> Any:
+        return x + len(cls.__name__)
+
+    def __call__(self, x: Any) -> Any:
+        return self.w * x
