@@ -321,7 +321,7 @@ def test_a_body_that_takes_no_step_is_not_called() -> None:
     assert fg.grad(lambda x: lax.while_loop(lambda c: c > 2, boom, x))(1.5) == 1.0
 
 
-def test_a_loop_is_staged_from_the_step_on_that_meets_an_unknown_value() -> None:
+def test_in_a_program_a_loop_is_staged_from_its_first_step_on() -> None:
     calls: list[Any] = []
 
     def f(x: Any) -> Any:
@@ -331,9 +331,10 @@ def test_a_loop_is_staged_from_the_step_on_that_meets_an_unknown_value() -> None
 
         return each_loop(body, 1.0)
 
+    # whatever the carry starts from: each of the three loops and the map calls its body once
     assert fg.jit(f)(2.0) == [8.0, 8.0, 8.0, 2.0]
-    # in each of the four loops one step with values, and one on types for all others
-    assert len(calls) == 8
+    assert len(calls) == 4
+    assert not any(isinstance(c, float) for c in calls[:3])
 
 
 def test_a_switched_over_loop_takes_one_step_with_values_and_is_staged_once() -> None:
@@ -343,12 +344,13 @@ def test_a_switched_over_loop_takes_one_step_with_values_and_is_staged_once() ->
         kinds.append(isinstance(c, float))
         return c * x, c
 
-    last, ys = fg.jit(lambda x: lax.scan(lambda c, _: body(c, x), 1.0, None, 5))(2.0)
+    x = np.array([2.0, 3.0])
+    last, ys = fg.vmap(lambda x: lax.scan(lambda c, _: body(c, x), 1.0, None, 5))(x)
     assert kinds == [True, False]
-    same((last, ys), (32.0, 2.0 ** np.arange(5)))
+    same((last, ys), (x**5, x[:, None] ** np.arange(5)))
     kinds.clear()
-    last, ys = fg.jit(lambda x: lax.scan(lambda c, _: body(c, x), 1.0, None, 5, reverse=True))(2.0)
-    same((last, ys), (32.0, 2.0 ** np.arange(5)[::-1]))
+    last, ys = fg.vmap(lambda x: lax.scan(lambda c, _: body(c, x), 1.0, None, 5, reverse=True))(x)
+    same((last, ys), (x**5, x[:, None] ** np.arange(5)[::-1]))
 
 
 def test_a_body_may_print_and_warn_without_being_staged() -> None:
@@ -415,3 +417,65 @@ def test_after_an_exception_all_works_as_before(outer: Any) -> None:
             outer(f)(1.5)
         assert fg.jit(fg.grad(good))(1.5) == 4 * 1.5**3
         assert fg.vmap(good)(np.array([1.0, -1.0])).tolist() == [1.0, -1.0]
+
+
+# ── what other programs ran into
+
+
+def test_branches_that_only_return_what_they_close_over() -> None:
+    def chosen(p: Any, x: Any, y: Any) -> Any:
+        return lax.cond(p, lambda: x, lambda: y)
+
+    assert [fg.jit(chosen)(p, 1.0, 2.0) for p in (True, False)] == [1.0, 2.0]
+    same(fg.vmap(chosen)(np.array([True, False]), np.ones(2), 2 * np.ones(2)), np.array([1.0, 2.0]))
+    pair = fg.jit(lambda p, x, y, z: lax.cond(p, lambda: (x, y), lambda: (z, x)))
+    assert [pair(p, 1.0, 2.0, 3.0) for p in (True, False)] == [(1.0, 2.0), (3.0, 1.0)]
+
+    def switched(i: Any, x: Any, y: Any, z: Any) -> Any:
+        return lax.switch(i, [lambda: x, lambda: y, lambda: z])
+
+    same(
+        fg.vmap(switched)(np.array([2, 0, 1]), np.full(3, 1.0), np.full(3, 2.0), np.full(3, 3.0)),
+        np.array([3.0, 1.0, 2.0]),
+    )
+
+
+def test_bisection_in_a_batch() -> None:
+    def root(a: Any) -> Any:
+        def halve(i: Any, interval: Any) -> Any:
+            low, high = interval
+            middle = (low + high) / 2
+            return lax.cond(middle * middle < a, lambda: (middle, high), lambda: (low, middle))
+
+        return lax.fori_loop(0, 60, halve, (0.0, a + 1))[0]
+
+    a = np.array([2.0, 9.0, 0.25])
+    for f in (fg.vmap(root), fg.jit(fg.vmap(root)), fg.vmap(fg.jit(root))):
+        np.testing.assert_allclose(f(a), a**0.5, rtol=1e-12)
+
+
+@pytest.mark.parametrize("transformation", [lambda f: f, fg.jit], ids=["eager", "jit"])
+def test_a_bool_that_is_carried_or_passed_is_one_of_numpy(transformation: Any) -> None:
+    flags = transformation(
+        lambda x: lax.fori_loop(0, 3, lambda i, c: (np.where(~c[1], c[0] + x, c[0]), c[1]), (0.0, True))
+    )
+    assert flags(1.0)[0] == 0.0
+    assert transformation(lambda x: lax.cond(True, lambda d: np.where(~d, x, -x), lambda d: x, True))(1.0) == -1.0
+    assert (
+        transformation(lambda x: lax.while_loop(lambda s: ~s[1], lambda s: (s[0] + x, s[0] > 3), (1.0, False)))(1.0)[0]
+        == 5
+    )
+
+
+@pytest.mark.parametrize("transformation", [lambda f: f, fg.jit, fg.grad], ids=["eager", "jit", "grad"])
+def test_a_number_that_a_loop_starts_from_takes_the_type_of_what_comes_out(transformation: Any) -> None:
+    def scanned(x: Any) -> Any:
+        return lax.scan(lambda c, _: (c * x, c), 1, None, 3)[0]
+
+    assert transformation(lambda x: lax.fori_loop(0, 3, lambda i, s: s + x, 0))(2.0) == (
+        3 if transformation is fg.grad else 6
+    )
+    assert transformation(scanned)(2.0) == (12 if transformation is fg.grad else 8)
+    assert transformation(lambda x: lax.while_loop(lambda c: c < 10, lambda c: c + x, 0))(2.5) == (
+        4 if transformation is fg.grad else 10
+    )

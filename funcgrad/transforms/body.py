@@ -43,6 +43,11 @@ def staged_branch(name: str, f: Callable[..., Any], *args: Any) -> Staged:
     return Staged(*closed(jaxpr), structure)
 
 
+def strengthened(x: Any) -> Any:
+    """A Python bool as NumPy's, on which `~` is the negation; anything else as it is."""
+    return np.bool_(x) if x.__class__ is bool else x
+
+
 def join(a: Typed, b: Typed) -> ArrayType | None:
     """The type that values of both types can have: a weak one gives way. None where they differ."""
     if a.shape != b.shape:
@@ -111,7 +116,8 @@ class Carry:
 
     def __init__(self, name: str, init: Any) -> None:
         self.name = name
-        self.leaves, self.structure = pytree.flatten(init)
+        leaves, self.structure = pytree.flatten(init)
+        self.leaves = list(map(strengthened, leaves))
         self.types = [type_of(x) for x in self.leaves]
 
     @property
@@ -130,8 +136,7 @@ class Carry:
 
     def checked(self, tree: Any) -> Any:
         """The result of a step, if it may be one."""
-        self._check(tree)
-        return tree
+        return pytree.unflatten(self.structure, self._check(tree))
 
     def _check(self, tree: Any) -> list[Any]:
         leaves, structure = pytree.flatten(tree)
@@ -143,7 +148,11 @@ class Carry:
         for i, (x, t) in enumerate(zip(leaves, self.types, strict=True)):
             if x.__class__ is np.ndarray and x.shape == t.shape and x.dtype == t.dtype:
                 continue
-            self.types[i] = self._joined(i, t, type_of(x))
+            got = type_of(x)
+            self.types[i] = self._joined(i, t, got)
+            leaves[i] = strengthened(x) if got.dtype == self.types[i].dtype else convert(x, self.types[i].dtype)
+            if got.weak and not self.types[i].weak:
+                leaves[i] = convert(leaves[i], self.types[i].dtype)
         return leaves
 
     def settle(self, types: Sequence[ArrayType]) -> bool:

@@ -2,12 +2,13 @@
 
 Where values are known, these functions run as Python would: they call the chosen branch, or the body once for each
 step. As soon as something is known by its type only, the branches or the body are staged, and what is left to do
-becomes one operation.
+becomes one operation. In a function for `jit`, loops are staged from the start.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,15 +18,15 @@ import numpy as np
 from funcgrad import tree as pytree
 from funcgrad.core.errors import ArgumentError, ControlFlowError
 from funcgrad.core.ir import Jaxpr
-from funcgrad.core.trace import Tracer, concrete, is_abstract
+from funcgrad.core.trace import Tracer, Var, concrete, is_abstract, staged_by
 from funcgrad.core.types import Array, ArrayType, kind_of, promote, show_long, type_of
 from funcgrad.ops.flow import BranchIndex
 from funcgrad.ops.pointwise import convert
-from funcgrad.transforms.body import Carry, Staged, agreed, staged, staged_branch, staged_step
+from funcgrad.transforms.body import Carry, Staged, agreed, staged, staged_branch, staged_step, strengthened
 from funcgrad.transforms.checkpoint import checkpoint
 from funcgrad.transforms.programs.branch import Cond
 from funcgrad.transforms.programs.loops import Scan, While
-from funcgrad.transforms.tracing.arguments import function_name
+from funcgrad.transforms.tracing.arguments import function_name, parameter_names
 from funcgrad.transforms.vmap import vmap
 
 _COUNTER = np.dtype(np.int64)
@@ -66,7 +67,7 @@ def cond(pred: Array, true_fun: Callable[..., Any], false_fun: Callable[..., Any
             "where(pred, x, y) chooses by element; pred.all() or pred.any() is one condition",
         )
     if not is_abstract([pred]):
-        return true_fun(*operands) if concrete(pred) else false_fun(*operands)
+        return (true_fun if concrete(pred) else false_fun)(*pytree.map(strengthened, operands))
     return _branch("cond", convert(pred != 0, _COUNTER), (false_fun, true_fun), operands)
 
 
@@ -96,7 +97,7 @@ def switch(index: Array, branches: Sequence[Callable[..., Any]], *operands: Any)
         )
     number = BranchIndex(len(branches))(concrete(index) if not is_abstract([index]) else convert(index, _COUNTER))
     if not isinstance(number, Tracer):
-        return branches[int(number)](*operands)
+        return branches[int(number)](*pytree.map(strengthened, operands))
     return _branch("switch", number, branches, operands)
 
 
@@ -114,11 +115,11 @@ def _branch(name: str, index: Array, branches: Sequence[Callable[..., Any]], ope
 
 def _among(jaxpr: Jaxpr, number: int, parts: Sequence[Staged]) -> Jaxpr:
     """A branch that takes the constants of all branches, and leaves those of the others alone."""
-    before = [v for part in parts[:number] for v in part.jaxpr.inputs[: len(part.consts)]]
-    after = [v for part in parts[number + 1 :] for v in part.jaxpr.inputs[: len(part.consts)]]
-    own = len(parts[number].consts)
-    inputs = (*before, *jaxpr.inputs[:own], *after, *jaxpr.inputs[own:])
-    return Jaxpr(inputs, (), jaxpr.equations, jaxpr.outputs)
+    # variables of their own: branches that say the same are one jaxpr
+    places = [[Var(v.shape, v.dtype, v.weak) for v in part.jaxpr.inputs[: len(part.consts)]] for part in parts]
+    own = len(places[number])
+    places[number] = list(jaxpr.inputs[:own])
+    return Jaxpr((*(v for group in places for v in group), *jaxpr.inputs[own:]), (), jaxpr.equations, jaxpr.outputs)
 
 
 def scan(
@@ -165,7 +166,8 @@ def scan(
     leaves, structure = pytree.flatten(xs)
     places = range(n)[::-1] if reverse else range(n)
     ys: list[Any] = []
-    abstract = is_abstract(leaves) or is_abstract(carry.leaves)
+    # in a program, a loop is a part of it from its first step on
+    abstract = staged_by() is not None or is_abstract(leaves) or is_abstract(carry.leaves)
     while len(ys) < n and not abstract:
         i = places[len(ys)]
         out = f(carry.tree, pytree.unflatten(structure, [x[i] for x in leaves]))
@@ -339,7 +341,7 @@ def while_loop(
             cond_fun, body_fun, init_val, _every("while_loop: checkpoint_every", checkpoint_every)
         )
     carry = Carry(f"while_loop({function_name(body_fun)})", init_val)
-    while not is_abstract(carry.leaves):
+    while staged_by() is None and not is_abstract(carry.leaves):
         going = cond_fun(carry.tree)
         _check_condition(carry.name, going)
         if is_abstract([going]):
@@ -439,11 +441,15 @@ def fori_loop(
         return state[1]
     first, last = operator.index(lower), operator.index(upper)
 
-    def step(step_and_carry: Any, _: None) -> Any:
-        i, carry = step_and_carry
+    def step(state: Any, _: None) -> Any:
+        i, carry = state
         return (i + 1, checked(body_fun(i, carry))), None
 
     step.__name__ = function_name(body_fun)
+    # what messages call the carry is what the user calls it
+    names = [*parameter_names(body_fun)[1:2], "state"]
+    parameter = inspect.Parameter(names[0], inspect.Parameter.POSITIONAL_ONLY)
+    step.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]  # `inspect.signature` reads it
     n = max(0, last - first)
     if not n and not is_abstract(pytree.leaves(init_val)):
         return init_val
