@@ -99,7 +99,13 @@ _ABSENT = {
     "jacfwd": f"{_REVERSE_ONLY}: the pullback of a unit vector, by vjp, is a row of the Jacobian",
     "jacrev": f"{_REVERSE_ONLY}: vmap of the pullback over the rows of numpy.eye(n) gives all rows",
     "hessian": f"{_REVERSE_ONLY}: hvp gives the product of the Hessian with a vector",
+    "jacobian": f"{_REVERSE_ONLY}: vmap of the pullback over the rows of numpy.eye(n) gives all rows",
     "custom_jvp": f"{_REVERSE_ONLY}: use custom_vjp",
+    "tree_util": "it is funcgrad.tree here: tree.map, tree.leaves, tree.register_pytree_node",
+    "scipy": "functions of scipy.special take traced values as they are; logsumexp and softmax are in funcgrad.nn",
+    "block_until_ready": "results are NumPy arrays, and there when a call returns",
+    "device_put": "arrays are NumPy's, in main memory",
+    "config": "dtypes are NumPy's: float64 stays float64, and there is nothing to switch on",
     "random": "it is not written yet: use numpy.random outside what you differentiate",
 }
 

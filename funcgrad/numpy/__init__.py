@@ -7,6 +7,7 @@ primitives, so it has derivatives of every order; and NumPy's own function of th
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import numpy
 from numpy import (
@@ -164,3 +165,15 @@ _dispatch.register(linalg, numpy.linalg)
 _dispatch.register_methods()
 _special.register()
 offers_namespace(sys.modules[__name__])
+
+
+if not TYPE_CHECKING:  # a type checker knows what there is
+
+    def __getattr__(name: str) -> object:
+        if not name.startswith("_") and hasattr(numpy, name):
+            raise AttributeError(
+                f"module 'funcgrad.numpy' has no attribute {name!r}: numpy.{name} has no implementation for traced values; "
+                "compute it from functions that are here, or call NumPy's outside of what is differentiated, or by "
+                "funcgrad.pure_callback"
+            )
+        raise AttributeError(f"module 'funcgrad.numpy' has no attribute {name!r}")

@@ -448,8 +448,10 @@ def _refuse(name: str, x: TracedArray) -> NoReturn:
             f"{name} would write the traced value {x.describe()} into a NumPy array in place",
             "a = funcgrad.at(a)[index].set(x), or .add, .multiply, .min, .max",
         )
+    known = concrete(x) is not None
     raise UnsupportedError(
         f"{name} has no implementation for traced values; it was called on {x.describe()} in {x.tracing.name}",
         "compute it from functions in funcgrad.numpy, "
-        f"or call {name}(stop_gradient(x)) if its result may count as a constant",
+        + (f"or call {name}(stop_gradient(x)) if its result may count as a constant" if known else "")
+        + ("" if known else f"or let NumPy do it: pure_callback({name}, ShapeDtypeStruct(shape, dtype), x)"),
     )
