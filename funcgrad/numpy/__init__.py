@@ -172,8 +172,8 @@ if not TYPE_CHECKING:  # a type checker knows what there is
     def __getattr__(name: str) -> object:
         if not name.startswith("_") and hasattr(numpy, name):
             raise AttributeError(
-                f"module 'funcgrad.numpy' has no attribute {name!r}: numpy.{name} has no implementation for traced values; "
-                "compute it from functions that are here, or call NumPy's outside of what is differentiated, or by "
-                "funcgrad.pure_callback"
+                f"module 'funcgrad.numpy' has no attribute {name!r}: numpy.{name} has no implementation for traced "
+                "values; compute it from functions that are here, or call NumPy's outside of what is differentiated, "
+                "or by funcgrad.pure_callback"
             )
         raise AttributeError(f"module 'funcgrad.numpy' has no attribute {name!r}")
