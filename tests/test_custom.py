@@ -413,6 +413,64 @@ def test_a_root_is_differentiated_by_the_implicit_function_theorem(way: Any) -> 
     np.testing.assert_allclose(way(fg.grad(cube_root))(np.float64(27.0)), -2 / 9 * 27.0 ** (-5 / 3), rtol=1e-8)
 
 
+def test_a_guess_may_be_traced() -> None:
+    def root(a: Any) -> Any:
+        newton = lambda f, y: lax.fori_loop(0, 40, lambda _, y: y - f(y) / (3 * y**2 + 1), y)
+        return lax.custom_root(lambda y: y**3 + y - a, a, newton, lambda g, y: y / g(1.0))
+
+    second = fg.grad(fg.grad(root))
+    xs = np.array([0.3, 1.2, 2.0])
+    ys = np.array([root(x) for x in xs])
+    expected = -6 * ys / (3 * ys**2 + 1) ** 3
+    for f in (fg.vmap(second), fg.jit(fg.vmap(second)), lambda xs: np.array([fg.jit(second)(x) for x in xs])):
+        np.testing.assert_allclose(f(xs), expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("way", [lambda f: f, fg.jit])
+def test_no_derivative_of_a_root_goes_through_a_solver(way: Any) -> None:
+    def root(a: Any) -> Any:
+        newton = lambda f, y: lax.fori_loop(0, 40, lambda _, y: y - f(y) / (3 * y**2 + 1), y)
+        return lax.custom_root(lambda y: y**3 + y - a, 1.0, newton, lambda g, y: y / fg.stop_gradient(g(1.0)))
+
+    np.testing.assert_allclose(way(fg.grad(root))(2.0), 1 / 4)
+    np.testing.assert_allclose(way(fg.grad(fg.grad(root)))(2.0), -6 / 4**3)
+
+
+def test_a_rule_may_call_its_own_function_and_both_close_over_a_traced_value() -> None:
+    def third(k: Any, x: Any) -> Any:
+        @fg.custom_vjp
+        def f(x: Any) -> Any:
+            return np.exp(k * x)
+
+        f.defvjp(lambda x: (f(x), x), lambda x, g: (g * 2 * k * f(x) / 2,))
+        return fg.grad(fg.grad(fg.grad(f)))(x)
+
+    k, x = np.array([2.0, 3.0]), np.array([0.3, 0.2])
+    expected = k**3 * np.exp(k * x)
+    np.testing.assert_allclose(fg.vmap(third)(k, x), expected)
+    np.testing.assert_allclose(fg.vmap(third, (None, 0))(2.0, x), 8 * np.exp(2 * x))
+    np.testing.assert_allclose(fg.jit(third)(2.0, 0.3), expected[0])
+    np.testing.assert_allclose(fg.grad(fg.jit(third), 1)(2.0, 0.3), 2 * expected[0])
+
+
+@pytest.mark.parametrize("way", [lambda f: f, fg.jit, lambda f: lambda a: fg.vmap(f)(a[None])[0]])
+def test_no_derivative_goes_through_the_solver_of_a_linear_system(way: Any) -> None:
+    b = np.array([1.0, 2.0])
+
+    def lapack(matvec: Any, b: Any) -> Any:
+        matrix = fg.vmap(matvec)(np.eye(2)).T
+        result = fg.ShapeDtypeStruct((2,), float)
+        return fg.pure_callback(np.linalg.solve, result, fg.stop_gradient(matrix), fg.stop_gradient(b))
+
+    ours = lambda a: np.sin(lax.custom_linear_solve(lambda x: a @ x, b, lapack, lapack)).sum()
+    plain = lambda a: np.sin(np.linalg.solve(a, b)).sum()
+    second = lambda f: fg.grad(lambda a: (fg.grad(f)(a) ** 2).sum())
+    third = lambda f: fg.grad(lambda a: (second(f)(a) ** 2).sum())
+    a = np.array([[3.0, 1.0], [0.5, 2.0]])
+    for order in (fg.grad, second, third):
+        np.testing.assert_allclose(way(order(ours))(a), order(plain)(a), rtol=1e-9)
+
+
 def test_a_root_of_several_equations_with_aux() -> None:
     def solve(f: Any, s: Any) -> Any:
         def newton(s: Any, _: Any) -> Any:

@@ -119,7 +119,7 @@ STEPS: dict[str, Callable[[Array, Array, int, Any, Values], Array]] = {
     "matmul": lambda a, b, i, inner, values: MATRIX @ a + b,
     "take": lambda a, b, i, inner, values: a[np.array([i % 3, 0, 0])] * b,
     "set": lambda a, b, i, inner, values: fg.at(a)[i % 3].set(b[0] * a[1]),
-    "where": lambda a, b, i, inner, values: np.where(a > 0.1, np.log(fnp.abs(a)), b),
+    "where": lambda a, b, i, inner, values: np.where(a > 0.1, np.log(fnp.abs(a) + 1e-3), b),
     "prefixes": lambda a, b, i, inner, values: lax.associative_scan(np.multiply, a) + b,
 }
 NESTED = ["scan", "while", "fori", "cond", "log", "switch", "jit", "checkpoint", "custom", "vmap", "grad", "map"]

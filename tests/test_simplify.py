@@ -471,6 +471,7 @@ EXACT = {
     "a wider literal widens": (lambda x: x * np.float64(1), F32),
     "a shape grows": (lambda x: x * fnp.broadcast_to(np.float64(1), (4, 3)), X),
     "a small integer's sum is an int64": (lambda x: Sum(())(x), np.array([1], np.int8)),
+    "−n of an unsigned n is not its opposite": (lambda n: abs(-n), np.array([1, 200], np.uint8)),
     "a negative shift is not 0": (lambda x: x << 1, N),
     "a branch may widen": (lambda x: np.where(x > 2, np.where(x > 2, x, np.float64(1)), np.float32(2)), F32),
     "a branch may grow": (lambda x: np.where(x > 2, np.where(x > 2, x, M[:, :2]), np.float32(2)), F32),

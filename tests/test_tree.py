@@ -498,6 +498,12 @@ def test_static_fields_that_differ_do_not_match() -> None:
         tree.map(lambda a, b: a, Layer(1, 2, "a"), Layer(1, 2, "b"))
 
 
+@pytest.mark.parametrize(("a", "b"), [(1, 1.0), (1, True), (0.0, -0.0), ((1,), (1.0,)), ((0.0,), (-0.0,))], ids=str)
+def test_static_fields_are_told_apart_by_type_and_sign(a: Any, b: Any) -> None:
+    assert tree.structure(Layer(1, 2, a)) != tree.structure(Layer(1, 2, b))
+    assert tree.structure(Layer(1, 2, a)) == tree.structure(Layer(1, 2, a))
+
+
 def test_unflatten_counts_the_leaves() -> None:
     structure = tree.structure({"a": 1, "b": [2, 3]})
     with pytest.raises(fg.errors.TreeError, match="has 3 leaves, but 2 were given"):

@@ -82,6 +82,14 @@ def test_each_argument_has_an_axis_of_its_own_or_none(axes: Any) -> None:
     close(vmap(f, axes)(*xs), np.stack([f(*row) for row in rows]))
 
 
+def test_what_is_returned_once_is_an_array_of_its_own() -> None:
+    k = np.zeros(2)
+    once, label = vmap(lambda x: (k, "a"), out_axes=None)(X)
+    once[:] = 1.0
+    assert label == "a"
+    assert not k.any()
+
+
 def test_an_axis_holds_for_the_whole_tree_below_it() -> None:
     f: Function = lambda p, x: p["w"] @ x + p["layers"][0] * p["layers"][1] + p["n"]
     p: Any = {"w": np.ones((2, 3)), "layers": [np.arange(5.0), np.arange(10.0).reshape(5, 2)], "n": 3}

@@ -184,6 +184,10 @@ def _real_only(rule: Rule) -> Rule:
     return lambda t: None if t.inputs[0].dtype.kind == "c" else rule(t)
 
 
+def _signed_only(rule: Rule) -> Rule:
+    return lambda t: None if t.inputs[0].dtype.kind == "u" else rule(t)
+
+
 def _bool_only(rule: Rule) -> Rule:
     return lambda t: rule(t) if t.inputs[0].dtype.kind == "b" else None
 
@@ -322,7 +326,7 @@ TABLE: dict[Key, tuple[Rule, ...]] = {
     np.power:        (_right(_one),),                                   # x¹ = x
     np.negative:     (_self_inverse,),                                  # −(−x) = x
     np.positive:     (_same,),                                          # +x = x
-    np.absolute:     (_after(np.absolute), _ignores(np.negative)),      # | |x| | = |x|, |−x| = |x|
+    np.absolute:     (_after(np.absolute), _signed_only(_ignores(np.negative))),  # | |x| | = |x|, |−x| = |x|
     np.conjugate:    (_self_inverse, _real_only(_same)),                # conj(conj(x)) = x, conj(real) = real
     # rounding what is rounded
     np.floor:        (_after(np.floor, np.ceil, np.trunc, np.rint),),

@@ -191,3 +191,14 @@ def normalize_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     if len(set(axes)) != len(axes):
         raise ArgumentError(f"axis={axis} names an axis twice", "name each axis once")
     return tuple(sorted(axes))
+
+
+def exactly(x: Any) -> Any:
+    """A static value as a part of a key: unlike Python's `==`, it tells 1 from True and 1.0, and 0.0 from −0.0."""
+    if isinstance(x, tuple):
+        return x.__class__, tuple(map(exactly, x))
+    if isinstance(x, frozenset):
+        return x.__class__, frozenset(map(exactly, x))
+    if isinstance(x, float | complex | np.inexact):
+        return x.__class__, repr(x)
+    return x.__class__, x

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 import numpy as np
 
@@ -109,6 +109,10 @@ class _DefinedRule(Rule):
 
     def run(self, args: tuple[Any, ...]) -> Any:
         return self.functions[0](*self._with_nondiff(args))
+
+    def _same_call(self, other: Rule) -> bool:
+        mine, others = self.nondiff, getattr(other, "nondiff", {})
+        return mine.keys() == others.keys() and all(mine[i] is others[i] for i in mine) and super()._same_call(other)
 
     def differentiate(self, args: tuple[Any, ...]) -> tuple[Any, Pullback]:
         _, fwd, bwd = self.functions
@@ -242,7 +246,8 @@ def custom_root(
         f: From `x` to a pytree like it, zero at the root.
         initial_guess: Where the solver starts; the root does not depend on it.
         solve: `solve(f, initial_guess)` finds the root. It is not differentiated.
-        tangent_solve: `tangent_solve(g, y)` solves `g(x) = y` for a linear function `g`, here the pullback of `f`.
+        tangent_solve: `tangent_solve(g, y)` solves `g(x) = y` for a linear function `g`: the pullback of `f`, or for
+            higher derivatives the transposed of that. It is not differentiated.
         has_aux: True if `solve` returns `(root, aux)`.
 
     Returns:
@@ -268,24 +273,27 @@ def custom_root(
     at = functools.partial(_evaluated, "root", part._replace(consts=[]))
 
     @custom_vjp
-    def root(consts: list[Any]) -> Any:
+    def root(consts: list[Any], guess: Any) -> Any:
         found = solve(lambda x: at(consts, x), guess)
         return found if has_aux else (found, None)
 
-    def forward(consts: list[Any]) -> tuple[Any, Any]:
+    def forward(consts: list[Any], guess: Any) -> tuple[Any, Any]:
         # the root as it is found by the rule: a second derivative does not go through the solver either
-        found = root(consts)
+        found = root(consts, guess)
         return found, (found[0], consts)
 
-    def backward(saved: Any, ct: Any) -> tuple[Any]:
+    def backward(saved: Any, ct: Any) -> tuple[Any, None]:
         x, consts = saved
-        _, pull_x = vjp(lambda x: at(consts, x), x)
-        u = tangent_solve(lambda v: pull_x(v)[0], ct[0])
+        # a solution by its own rule: a second derivative does not go through this solver either
+        u, _ = slope(saved, ct[0])
         _, pull_consts = vjp(lambda c: at(c, x), consts)
-        return (pull_consts(pytree.map(lambda leaf: -leaf, u))[0],)
+        return pull_consts(pytree.map(lambda leaf: -leaf, u))[0], None
 
+    pulled = lambda saved, v: vjp(lambda x: at(saved[1], x), saved[0])[1](v)[0]
+    slope = _solution(pulled, tangent_solve, False, lambda: of_transposed)
+    of_transposed = _solution(functools.partial(_transposed, pulled), tangent_solve, False, lambda: slope)
     root.defvjp(forward, backward)
-    x, aux = root(part.consts)
+    x, aux = root(part.consts, guess)
     return (x, aux) if has_aux else x
 
 
@@ -329,32 +337,48 @@ def custom_linear_solve(
     part = staged("custom_linear_solve", matvec, b)
     at = functools.partial(_evaluated, "matvec", part._replace(consts=[]))
     transposed = solve if symmetric and transpose_solve is None else transpose_solve
+    solution = _solution(at, solve, has_aux, lambda: of_transposed)
+    of_transposed = _solution(functools.partial(_transposed, at), transposed or _no_solve, has_aux, lambda: solution)
+    x, aux = solution(part.consts, b)
+    return (x, aux) if has_aux else x
+
+
+def _solution(
+    apply: Callable[[Any, Any], Any], solve: Callable[..., Any], has_aux: bool, transposed: Callable[[], custom_vjp]
+) -> custom_vjp:
+    """The function `(consts, b) -> (x, aux)` with `apply(consts, x) = b`; `transposed()` is that of the transposed."""
 
     @custom_vjp
-    def solution(consts: list[Any], b: Any) -> Any:
-        found = solve(lambda x: at(consts, x), b)
+    def solution(consts: Any, b: Any) -> Any:
+        found = solve(lambda x: apply(consts, x), b)
         return found if has_aux else (found, None)
 
-    def forward(consts: list[Any], b: Any) -> tuple[Any, Any]:
+    def forward(consts: Any, b: Any) -> tuple[Any, Any]:
         found = solution(consts, b)
         return found, (found[0], consts)
 
     def backward(saved: Any, ct: Any) -> tuple[Any, Any]:
-        if transposed is None:
-            raise ArgumentError(
-                "custom_linear_solve: the derivative solves the transposed system, and nothing says how",
-                "give transpose_solve, or symmetric=True where matvec is symmetric",
-            )
         x, consts = saved
-        _, pull_x = vjp(lambda x: at(consts, x), x)
-        answer = transposed(lambda v: pull_x(v)[0], ct[0])
-        u = answer[0] if has_aux else answer
-        _, pull_consts = vjp(lambda c: at(c, x), consts)
+        # a solution by its rule again: a second derivative does not go through this solver either
+        u, _ = transposed()(consts, ct[0])
+        _, pull_consts = vjp(lambda c: apply(c, x), consts)
         return pull_consts(pytree.map(lambda leaf: -leaf, u))[0], u
 
     solution.defvjp(forward, backward)
-    x, aux = solution(part.consts, b)
-    return (x, aux) if has_aux else x
+    return solution
+
+
+def _transposed(apply: Callable[[Any, Any], Any], consts: Any, ct: Any) -> Any:
+    """The transposed of a linear function of a pytree like `ct`."""
+    zeros = pytree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), pytree.map(type_of, ct))
+    return vjp(lambda x: apply(consts, x), zeros)[1](ct)[0]
+
+
+def _no_solve(_: Any, __: Any) -> NoReturn:
+    raise ArgumentError(
+        "custom_linear_solve: the derivative solves the transposed system, and nothing says how",
+        "give transpose_solve, or symmetric=True where matvec is symmetric",
+    )
 
 
 def _strong(x: Array) -> Array:

@@ -19,7 +19,7 @@ import numpy as np
 from funcgrad import tree as pytree
 from funcgrad.core.errors import ArgumentError, DTypeError, shown
 from funcgrad.core.trace import Tracer
-from funcgrad.core.types import PYTHON_SCALARS, ArrayType, Shape, plain_array
+from funcgrad.core.types import PYTHON_SCALARS, ArrayType, Shape, exactly, plain_array
 from funcgrad.transforms.tracing.arguments import function_name
 
 Leaf: TypeAlias = tuple[Shape, "np.dtype[Any]", bool]
@@ -168,7 +168,7 @@ class Signature:
                 values.append(args[p.position])
             else:
                 values.append(kwargs.pop(p.name, p.default) if p.name is not None else p.default)
-        static = tuple(map(_typed, values))
+        static = tuple(map(exactly, values))
         try:
             hash(static)
         except TypeError:
@@ -179,7 +179,7 @@ class Signature:
     def _refuse(self, values: Sequence[Any]) -> NoReturn:
         for p, x in zip(self.static, values, strict=True):
             try:
-                hash(_typed(x))
+                hash(exactly(x))
             except TypeError as error:
                 what, fix = _unhashable(x, p)
                 raise ArgumentError(f"{self._name}: the static {p} is {what}", fix) from error
@@ -291,17 +291,6 @@ def leaf_types(leaves: list[Any], types_allowed: bool = False) -> tuple[tuple[An
         else:
             types.append(cls)
     return tuple(types), traced
-
-
-def _typed(x: Any) -> Any:
-    """`x` as a part of a key: unlike Python's `==`, it tells 1 from True and 1.0, and 0.0 from -0.0."""
-    if isinstance(x, tuple):
-        return x.__class__, tuple(map(_typed, x))
-    if isinstance(x, frozenset):
-        return x.__class__, frozenset(map(_typed, x))
-    if isinstance(x, float | complex | np.inexact):
-        return x.__class__, repr(x)
-    return x.__class__, x
 
 
 def _unhashable(x: Any, p: Parameter) -> tuple[str, str]:

@@ -285,7 +285,7 @@ def _result(trace: BatchTrace, x: Any, axis: int | None, what: str, foreign: set
                 f"but it depends on {trace.origin(x.variable)}",
                 "out_axes=0 stacks the results; reduce over the batch outside: vmap(f)(x).sum(axis=0)",
             )
-        return y
+        return y.copy() if isinstance(y, np.ndarray) else y
     if not batched:
         if not is_array(y) and not hasattr(y, "__array__"):
             raise ArgumentError(

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, cast, final
 import optree
 
 from funcgrad.core.errors import ArgumentError
+from funcgrad.core.types import exactly
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -151,13 +152,15 @@ def child_fields(cls: type) -> tuple[str, ...]:
 
 @final
 class _Static(tuple[Any, ...]):
-    """The static fields of a dataclass. `1`, `1.0` and `True` are equal, but make different structures."""
+    """The static fields of a dataclass. 1, 1.0 and True are equal, but differ as structures; so do 0.0 and −0.0."""
 
     __slots__ = ()
-    __hash__ = tuple.__hash__
+
+    def __hash__(self) -> int:
+        return hash(exactly(self))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Static) and super().__eq__(other) and [*map(type, self)] == [*map(type, other)]
+        return isinstance(other, _Static) and exactly(self) == exactly(other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn, cast, final
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from funcgrad import tree as pytree
 from funcgrad.compiler.engine import cached_executable
 from funcgrad.core.errors import CustomRuleError
-from funcgrad.core.ir import Jaxpr
+from funcgrad.core.ir import Equation, Jaxpr
 from funcgrad.core.kinds import Program
 from funcgrad.core.primitive import Cotangent, Wanted, plain
 from funcgrad.core.trace import Tracer, is_abstract
@@ -35,7 +36,9 @@ from funcgrad.transforms.tracing.tape import Tape
 Pullback = Callable[[Any], Any]
 
 # a forward rule may call its own function, whose rule is then the one that is being staged: it must wait
-_being_staged: ContextVar[frozenset[int]] = ContextVar("_being_staged", default=frozenset())
+_being_staged: ContextVar[Mapping[int, Callable[[Rule, LazyHalves], None]]] = ContextVar(
+    "_being_staged", default=MappingProxyType({})
+)
 
 
 class Rule(ABC):
@@ -174,7 +177,9 @@ class Rule(ABC):
         out = self._out
         rule = LazyHalves(lambda: self._halves(jaxpr.out_types, out))
         operands: list[Array] = []
-        if id(self._owner) not in _being_staged.get():
+        if meet := _being_staged.get().get(id(self._owner)):
+            meet(self, rule)
+        else:
             # now, while what the rules close over can be lifted; but what they raise is for those who differentiate
             try:
                 halves, operands = rule.get()
@@ -186,12 +191,25 @@ class Rule(ABC):
 
     def _halves(self, types: Sequence[ArrayType], out: pytree.Structure) -> tuple[CustomHalves, list[Array]]:
         """The halves that the rules give for a function with these results, and what they close over."""
-        token = _being_staged.set(_being_staged.get() | {id(self._owner)})
+        inner: list[LazyHalves] = []
+
+        def meet(other: Rule, rule: LazyHalves) -> None:
+            if other._same_call(self):
+                inner.append(rule)
+
+        token = _being_staged.set({**_being_staged.get(), id(self._owner): meet})
         try:
             joint, consts, outputs = self._stage_rule(types, out)
         finally:
             _being_staged.reset(token)
-        return cut_custom(joint, len(consts) + len(self._leaves), outputs), consts
+        mine = LazyHalves(lambda: (halves, []))
+        joint = _with_rule(joint, len(consts), inner, mine)
+        halves = cut_custom(joint, len(consts) + len(self._leaves), outputs)
+        return halves, consts
+
+    def _same_call(self, other: Rule) -> bool:
+        """True if two calls have one rule."""
+        return self._structure == other._structure and [*map(type_of, self._leaves)] == [*map(type_of, other._leaves)]
 
     def _enter(self, stage: Stage) -> list[Any]:
         names = [
@@ -239,6 +257,23 @@ class Rule(ABC):
         ]
         inputs = [*entered, *(g for g in gs if g is not None)]
         return (*closed(stage.finish(inputs, [*ys, *found])), len(ys))
+
+
+def _with_rule(joint: Jaxpr, count: int, calls: Sequence[LazyHalves], rule: LazyHalves) -> Jaxpr:
+    """The joint jaxpr with `rule` for these calls of its own function: they share the `count` constants it closes over.
+
+    A rule that is staged later could not take hold of them: by then their trace may have ended.
+    """
+
+    def shared(e: Equation) -> Equation:
+        p = e.primitive
+        if not (isinstance(p, CustomVjp) and any(p.rule is call for call in calls)):
+            return e
+        n = p.primal_consts
+        operands = (*e.inputs[:n], *joint.inputs[:count], *e.inputs[n:])
+        return Equation(CustomVjp(p.label, n, count, p.jaxpr, rule), operands, e.outputs, e.source)
+
+    return Jaxpr(joint.inputs, (), tuple(map(shared, joint.equations)), joint.outputs) if calls else joint
 
 
 def _raise(error: Exception) -> NoReturn:
