@@ -358,3 +358,9 @@ def test_an_error_inside_a_partial_names_the_function() -> None:
         return c * scale
 
     check(lambda: lax.scan(functools.partial(step, 2.0), 1.0, X), "scan(step): the function returned float64[]")
+
+
+@pytest.mark.parametrize("transformation", [fg.checkpoint, fg.custom_gradient, fg.custom_vjp, fg.jit, fg.vmap, fg.grad])
+def test_a_transformation_takes_a_function(transformation: Any) -> None:
+    with pytest.raises(fg.errors.ArgumentError, match=r"takes a function, got a float \(3.0\)"):
+        transformation(3.0)

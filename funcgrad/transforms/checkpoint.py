@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from funcgrad import tree as pytree
-from funcgrad.core.errors import ArgumentError
+from funcgrad.core.errors import ArgumentError, shown
 from funcgrad.core.kinds import Contraction
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.trace import Tracer
@@ -60,6 +60,8 @@ def checkpoint(
     """
     if fun is None:
         return functools.partial(checkpoint, policy=policy, static_argnums=static_argnums)
+    if not callable(fun):
+        raise ArgumentError(f"checkpoint takes a function, got {shown(fun)}", "checkpoint(f)(x)")
     static = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
     saves = save_nothing if policy is None else policy
     label = function_name(fun)

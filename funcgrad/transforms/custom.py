@@ -199,6 +199,10 @@ def custom_gradient(fun: Callable[..., Any]) -> Callable[..., Any]:
         ...     float(fg.grad(log1pexp)(1000.0))
         1.0
     """
+    if not callable(fun):
+        raise ArgumentError(
+            f"custom_gradient takes a function, got {shown(fun)}", "@custom_gradient above def f(x): ..."
+        )
     names = parameter_names(fun)
 
     @functools.wraps(fun)
