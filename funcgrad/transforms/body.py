@@ -149,10 +149,8 @@ class Carry:
             if x.__class__ is np.ndarray and x.shape == t.shape and x.dtype == t.dtype:
                 continue
             got = type_of(x)
-            self.types[i] = self._joined(i, t, got)
-            leaves[i] = strengthened(x) if got.dtype == self.types[i].dtype else convert(x, self.types[i].dtype)
-            if got.weak and not self.types[i].weak:
-                leaves[i] = convert(leaves[i], self.types[i].dtype)
+            both = self.types[i] = self._joined(i, t, got)
+            leaves[i] = strengthened(x) if got == both else convert(x, both.dtype)
         return leaves
 
     def settle(self, types: Sequence[ArrayType]) -> bool:

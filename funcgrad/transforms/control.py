@@ -106,10 +106,8 @@ def _branch(name: str, index: Array, branches: Sequence[Callable[..., Any]], ope
     # the user writes the branch that is taken first
     order = -1 if name == "cond" else 1
     jaxprs = agreed(name, branches[::order], parts[::order])[::order]
-    counts = [len(part.consts) for part in parts]
     together = tuple(_among(jaxpr, number, parts) for number, jaxpr in enumerate(jaxprs))
     consts = [x for part in parts for x in part.consts]
-    assert len(consts) == sum(counts)
     return pytree.unflatten(parts[0].structure, list(Cond(together)(index, *consts, *pytree.leaves(tuple(operands)))))
 
 
