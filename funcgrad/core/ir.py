@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Hashable, Iterator, Sequence, Set
+from collections.abc import Callable, Hashable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
 from weakref import WeakValueDictionary
@@ -166,8 +166,11 @@ def render_equation(equation: Equation, name: Namer, source: bool = False) -> st
     return f"{line}    # {equation.source}" if source and equation.source else line
 
 
-def evaluate(jaxpr: Jaxpr, args: Sequence[Array]) -> list[Array]:
-    """The outputs of a jaxpr for these inputs. Applies the primitives, so the inputs may be tracers."""
+def evaluate(jaxpr: Jaxpr, args: Sequence[Array], before: Callable[[Equation], None] | None = None) -> list[Array]:
+    """The outputs of a jaxpr for these inputs. Applies the primitives, so the inputs may be tracers.
+
+    `before`, if given, is called with each equation before it is applied.
+    """
     env: dict[Var, Array] = dict(zip(jaxpr.inputs, args, strict=True))
     env.update(jaxpr.constants)
 
@@ -175,6 +178,8 @@ def evaluate(jaxpr: Jaxpr, args: Sequence[Array]) -> list[Array]:
         return atom.value if isinstance(atom, Literal) else env[atom]
 
     for equation in jaxpr.equations:
+        if before is not None:
+            before(equation)
         y = equation.primitive(*map(read, equation.inputs))
         env.update(zip(equation.outputs, y if equation.primitive.multiple else (y,), strict=True))
     return [read(atom) for atom in jaxpr.outputs]

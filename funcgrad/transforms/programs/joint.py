@@ -9,9 +9,9 @@ import numpy as np
 
 from funcgrad.compiler.simplify import simplify
 from funcgrad.core.errors import SourceLine
-from funcgrad.core.ir import Atom, Jaxpr, Literal
+from funcgrad.core.ir import Equation, Jaxpr, evaluate
 from funcgrad.core.primitive import Cotangent, Masked, Structured, plain
-from funcgrad.core.trace import Tracer, Var, staging
+from funcgrad.core.trace import Tracer, staging
 from funcgrad.core.types import Array, ArrayType, is_inexact
 from funcgrad.ops.array import TracedArray
 from funcgrad.transforms.tracing.stage import Stage
@@ -89,20 +89,15 @@ class _Forward:
     def run(self, jaxpr: Jaxpr) -> None:
         """Evaluate the jaxpr on the tape."""
         args = [x if e is None else e for x, e in zip(self.xs, self._entered, strict=True)]
-        env: dict[Var, Array] = dict(zip(jaxpr.inputs, args, strict=True))
-
-        def read(atom: Atom) -> Array:
-            return atom.value if isinstance(atom, Literal) else env[atom]
-
         with staging(self.stage):
-            for equation in jaxpr.equations:
-                self.stage.source = equation.source
-                y = equation.primitive(*map(read, equation.inputs))
-                env.update(zip(equation.outputs, y if equation.primitive.multiple else (y,), strict=True))
-                self._sources += [equation.source] * (len(self.tape.records) - len(self._sources))
-        self.stage.source = None
-        self._outs = [read(atom) for atom in jaxpr.outputs]
+            self._outs = evaluate(jaxpr, args, self._locate)
+        self._locate(None)
         self._records = self.tape.finish()
+
+    def _locate(self, equation: Equation | None) -> None:
+        """The records since the last equation come from its line; what follows, from that of the next."""
+        self._sources += [self.stage.source] * (len(self.tape.records) - len(self._sources))
+        self.stage.source = None if equation is None else equation.source
 
     def _is_traced(self, y: Array) -> bool:
         return isinstance(y, Tracer) and y.tracing is self.tape

@@ -14,7 +14,7 @@ import numpy as np
 from funcgrad import tree as pytree
 from funcgrad.core import config
 from funcgrad.core.errors import ArgumentError, DTypeError, SourceLine, shown, user_line
-from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check, interned
+from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check, evaluate, interned
 from funcgrad.core.primitive import Primitive, out_types
 from funcgrad.core.trace import Trace, Tracer, Var, staging, taken_over
 from funcgrad.core.types import PYTHON_SCALARS, Array, ArrayType, is_inexact, show_long, type_of
@@ -103,18 +103,14 @@ class Stage(Trace):
 
     def replay(self, jaxpr: Jaxpr, args: Sequence[Array]) -> list[Array]:
         """`evaluate`, with each new equation at the line of the one that it comes from."""
-        env: dict[Var, Array] = dict(zip(jaxpr.inputs, args, strict=True))
 
-        def read(atom: Atom) -> Array:
-            return atom.value if isinstance(atom, Literal) else env[atom]
+        def locate(equation: Equation) -> None:
+            self.source = equation.source
 
         with staging(self):
-            for equation in jaxpr.equations:
-                self.source = equation.source
-                y = equation.primitive(*map(read, equation.inputs))
-                env.update(zip(equation.outputs, y if equation.primitive.multiple else (y,), strict=True))
+            outputs = evaluate(jaxpr, args, locate)
         self.source = None
-        return [read(atom) for atom in jaxpr.outputs]
+        return outputs
 
     @property
     def finished(self) -> bool:
