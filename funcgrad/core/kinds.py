@@ -2,19 +2,22 @@
 
 An `Elementwise` maps scalars to scalars; an `IndexMap` moves elements and computes none; a `Scatter` writes values at
 positions; a `Reduction` folds axes; a `Contraction` multiplies and sums; a `Library` call leaves the loop nest for
-NumPy or SciPy; a `Program` holds jaxprs and decides which of them runs, and how often. Each primitive is of one kind.
+NumPy or SciPy, unless it is `Running`; a `Program` holds jaxprs and decides which of them runs, and how often. Each
+primitive is of one kind.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, final
 
 import numpy as np
 
 from funcgrad.core.primitive import Cotangent, Masked, Primitive, Wanted, masked_linear
-from funcgrad.core.types import Array
+from funcgrad.core.types import Array, Shape
+from funcgrad.core.views import Places, View, Written
 
 if TYPE_CHECKING:
     from funcgrad.core.ir import Jaxpr
@@ -37,10 +40,31 @@ class Elementwise(Primitive):
 class IndexMap(Primitive):
     """Elements move, none is computed: each element of the result is one element of the input, or a constant.
 
-    The result may be a view of the first operand, unless the primitive is `fresh`.
+    The result may be a view of the first operand, unless the primitive is `fresh`. A compiler that knows where the
+    elements come from moves none of them. The place is known beforehand (`view`), or once other operands are (`taken`);
+    or it is known where the elements of the operands go (`written`).
     """
 
     __slots__ = ()
+
+    def view(self, x: View) -> View | None:
+        """The result as a view of the buffer of which the first operand is the view `x`; None if it is none."""
+        return None
+
+    def taken(self, *shapes: Shape) -> Places | None:
+        """The places of the result's elements in the first operand, of which the other operands hold positions.
+
+        Args:
+            shapes: Those of the operands; the first one is a whole buffer.
+
+        Returns:
+            The places, over the axes of the result. None if the result is nothing of this kind.
+        """
+        return None
+
+    def written(self, *shapes: Shape) -> Written | None:
+        """The result as what is written, for operands of these shapes; None if it is nothing of this kind."""
+        return None
 
     def unread(self, wanted: Wanted) -> Sequence[int]:
         return range(len(wanted) + 1)
@@ -58,11 +82,28 @@ class Scatter(Primitive):
         """`impl`, if need be into the memory of `x`, which nobody else needs any more."""
         return self.impl(x, *rest)
 
+    def written(self, *shapes: Shape) -> Written | None:
+        """The result as what is written, for operands of these shapes; None if the primitive does not say."""
+        return None
+
 
 class Reduction(Primitive):
-    """Axes are folded into one value each, and disappear."""
+    """Axes are folded into one value each, and disappear.
+
+    Attributes:
+        fold: The function of two values that is applied again and again, on values of the result's dtype. "argmax" and
+            "argmin" give the first place of the largest and of the smallest value, in row-major order of the axes,
+            where NaN counts as larger and as smaller than every number. None if the result is more than that.
+        axes: The axes.
+    """
 
     __slots__ = ()
+    fold: ClassVar[np.ufunc | str | None] = None
+    axes: tuple[int, ...]
+
+    def folded(self, ndim: int) -> tuple[int, ...]:
+        """The axes that disappear, of an operand with `ndim` axes; asked for only where there is a `fold`."""
+        return self.axes
 
 
 class Contraction(Primitive):
@@ -70,11 +111,78 @@ class Contraction(Primitive):
 
     __slots__ = ()
 
+    @property
+    @abstractmethod
+    def terms(self) -> tuple[str, str, str]:
+        """A letter for each axis of the two operands and of the result.
+
+        Each letter stands in two of the three terms, or in all. It is summed over where the result lacks it.
+        """
+
 
 class Library(Primitive):
     """An algorithm on whole arrays (a factorization, a sort): a call, not a loop nest."""
 
     __slots__ = ()
+
+
+class Running(Library):
+    """Along an axis, each element of the result is made of the one before it: y[i] = fold(y[i−1], x[i]).
+
+    The line starts from the neutral element of `fold`.
+
+    Attributes:
+        fold: The function, on values of the result's dtype.
+        axis: The axis.
+        reverse: True to run from the end to the beginning.
+        exclusive: True if the result is y[i−1]: it begins with the neutral element, and the last y[i] is dropped.
+        scaled: True if there is one more operand `a` in front of `x`, and y[i] = fold(a[i]·y[i−1], x[i]).
+    """
+
+    __slots__ = ()
+    fold: ClassVar[np.ufunc]
+    axis: int
+    reverse: bool
+    exclusive: bool = False
+    scaled: ClassVar[bool] = False
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Repeat:
+    """Steps of one body: how often is known beforehand, or the first operand tells.
+
+    The other operands are constants, what is carried from step to step, and arrays of which each step takes a slice.
+    The results are the last carry, and for each other result of the body the array of what all steps gave.
+    """
+
+    length: int | None
+    consts: int
+    carry: int
+    reverse: bool
+    body: Jaxpr
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Until:
+    """A body as long as a condition holds. The operands are constants of the one, of the other, and the carry."""
+
+    cond_consts: int
+    body_consts: int
+    cond: Jaxpr
+    body: Jaxpr
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """One of several jaxprs: the first operand tells which, unless there is only one."""
+
+    branches: tuple[Jaxpr, ...]
+
+
+Control: TypeAlias = "Repeat | Until | Choice"
 
 
 class Program(Primitive):
@@ -88,6 +196,11 @@ class Program(Primitive):
     @property
     def inlined(self) -> Jaxpr | None:
         """The jaxpr that may stand in place of the operation, with the same inputs and outputs; None for most."""
+        return None
+
+    @property
+    def control(self) -> Control | None:
+        """How the jaxprs run, for a compiler that makes loops and branches of them; None if only `impl` says."""
         return None
 
     def pruned(self, used: tuple[bool, ...]) -> tuple[Program, tuple[bool, ...]]:

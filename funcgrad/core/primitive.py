@@ -99,6 +99,14 @@ class Primitive(ABC):
         Of several results, those that do not depend on the batched inputs may be given as `Unbatched`.
         """
 
+    def expand(self, *xs: Any) -> Any:
+        """The same result by simpler operations, for a compiler that has no code for this one; None if there is none.
+
+        The rule calls primitives and functions of such, like `multiply(x, y)`: what it gets knows its type, but has no
+        operators. It reads no values and makes no arrays, only scalars. It says the same up to rounding.
+        """
+        return None
+
     def forward(self, wanted: Wanted, *xs: Array) -> tuple[Any, Sequence[Array]]:
         """The results and the residuals, for a primitive that has `residuals`; `wanted` is as for `vjp`."""
         raise NotImplementedError(f"{type(self).__name__}.forward")

@@ -13,6 +13,7 @@ from funcgrad.core.errors import ShapeError
 from funcgrad.core.kinds import IndexMap, Reduction
 from funcgrad.core.primitive import Cotangent, Masked, Wanted, masked_linear
 from funcgrad.core.types import Array, ArrayType, Shape, Typed, type_of
+from funcgrad.core.views import View
 from funcgrad.ops.shape import behind_batch, reshape
 
 # Up to this many elements a filled array costs less than the view that numpy.broadcast_to makes.
@@ -43,6 +44,9 @@ class BroadcastTo(IndexMap):
             return y
         return np.broadcast_to(x, self.shape)
 
+    def view(self, x: View) -> View:
+        return x.broadcast(self.shape)
+
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None) -> tuple[Array | None]:
         return (unbroadcast(g, wanted[0].shape) if wanted[0] else None,)
 
@@ -58,6 +62,7 @@ class Sum(Reduction):
     """The sum over `axes`, which disappear. Small integers add up as NumPy's do, in the platform's int."""
 
     name: ClassVar[str] = "sum"
+    fold: ClassVar[np.ufunc] = np.add
     fresh = True
     axes: tuple[int, ...]
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from funcgrad.core.errors import ShapeError
-from funcgrad.core.kinds import Library
+from funcgrad.core.kinds import Running
 from funcgrad.core.primitive import Cotangent, Masked, Wanted, masked_linear
 from funcgrad.core.types import Array, ArrayType, Typed
 from funcgrad.ops.broadcast import stacked
@@ -33,10 +33,11 @@ def _turn(x: Array, axis: int, reverse: bool) -> Array:
 
 @final
 @dataclass(frozen=True, slots=True)
-class CumSum(Library):
+class CumSum(Running):
     """The sums of the first one, two, three … elements along `axis`; from the end if `reverse`."""
 
     name: ClassVar[str] = "cumsum"
+    fold: ClassVar[np.ufunc] = np.add
     axis: int
     reverse: bool = False
 
@@ -63,13 +64,14 @@ class CumSum(Library):
 
 @final
 @dataclass(frozen=True, slots=True)
-class CumProd(Library):
+class CumProd(Running):
     """The products of the first one, two, three … elements along `axis`; from the end if `reverse`.
 
     If `exclusive`, element `i` of the result is the product of the elements before `x[i]`, which starts at 1.
     """
 
     name: ClassVar[str] = "cumprod"
+    fold: ClassVar[np.ufunc] = np.multiply
     axis: int
     reverse: bool = False
     exclusive: bool = False
@@ -113,10 +115,13 @@ class CumProd(Library):
 
 @final
 @dataclass(frozen=True, slots=True)
-class Recurrence(Library):
+class Recurrence(Running):
     """e[i] = a[i−1]·e[i−1] + b[i−1] along `axis` with e[0] = 0; from the end if `reverse`."""
 
     name: ClassVar[str] = "recurrence"
+    fold: ClassVar[np.ufunc] = np.add
+    exclusive = True
+    scaled: ClassVar[bool] = True
     axis: int
     reverse: bool = False
 

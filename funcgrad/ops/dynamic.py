@@ -21,9 +21,11 @@ from funcgrad.core.kinds import IndexMap, Scatter
 from funcgrad.core.primitive import Cotangent, Masked, Wanted
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, ArrayType, Shape, Typed, normalize_axis, show_long
+from funcgrad.core.views import Places, Position, View, Writing, Written, contiguous
 from funcgrad.ops import elementwise as ew
 from funcgrad.ops.broadcast import batch_length, stacked
-from funcgrad.ops.index import ARRAY, Entries, GetItem, Scattered, advanced_place
+from funcgrad.ops.entries import ARRAY, Entries, advanced_place
+from funcgrad.ops.index import GetItem, Scattered
 from funcgrad.ops.pointwise import convert, only_where, select
 from funcgrad.ops.scatter import ScatterSet, held_as
 from funcgrad.ops.shape import inverse, reshape, transpose
@@ -43,6 +45,9 @@ class DynamicSlice(IndexMap):
 
     def impl(self, x: Array, *starts: Array) -> Array:
         return x[_box(x.shape, self.sizes, starts)]
+
+    def taken(self, *shapes: Shape) -> Places:
+        return _places(shapes[0], self.sizes, 1)
 
     def unread(self, wanted: Wanted) -> Sequence[int]:
         return (0, 1)
@@ -91,6 +96,9 @@ class DynamicUpdateSlice(Scatter):
         x[_box(x.shape, self.sizes, starts)] = v
         return x
 
+    def written(self, *shapes: Shape) -> Written:
+        return Written(0, (Writing(1, _places(shapes[0], self.sizes, 2)),))
+
     def unread(self, wanted: Wanted) -> Sequence[int]:
         return (0, 1, 2)
 
@@ -137,6 +145,18 @@ def _box(shape: Shape, sizes: Shape, starts: Sequence[Array]) -> Entries:
         i = max(0, min(i + n if i < 0 else i, last))
         box.append(slice(i, i + size))
     return tuple(box)
+
+
+def _places(shape: Shape, sizes: Shape, first: int) -> Places:
+    """The slice in a buffer; operand `first` is the start along axis 0, and those along the other axes follow."""
+    strides = contiguous(shape).strides
+    everywhere = contiguous(()).broadcast(sizes)
+    positions = [
+        Position(first + axis, everywhere, n, strides[axis], True, size)
+        for axis, (n, size) in enumerate(zip(shape, sizes, strict=True))
+        if size < n
+    ]
+    return Places(View(sizes, strides), tuple(positions))
 
 
 def _settled(

@@ -4,6 +4,8 @@ Each line gives the name, the NumPy function, and the pullback with respect to e
 reads: `g` the cotangent of the result, `y` the result, `x` the argument (`x1` and `x2` where there are two). What no
 rule names is not kept for the backward pass. Broadcasting, promotion and batching are written once, in `pointwise.py`.
 
+Where `expand` stands, a compiler may do without code of its own for the function.
+
 Derivatives follow the convention of JAX and autograd for complex numbers: the pullback multiplies by f'(z) without
 conjugation, so that the gradient of a real function is dL/dRe − i dL/dIm.
 """
@@ -20,7 +22,7 @@ import numpy as np
 
 from funcgrad.core.primitive import Cotangent
 from funcgrad.core.types import PYTHON_SCALARS, Array, DType, Typed
-from funcgrad.ops.pointwise import Binary, Unary, of_ufunc, only_where, select
+from funcgrad.ops.pointwise import Binary, Unary, in_float, of_ufunc, only_where, select
 
 
 def is_complex(x: Array) -> bool:
@@ -128,7 +130,34 @@ def _scipy(name: str) -> Callable[..., Any]:
     return call
 
 
+# What follows is for compilers: the same functions by simpler ones.
+
+
+def _simple_logaddexp(x1: Array, x2: Array) -> Array:
+    """The larger one plus log(1 + exp(−|x1 − x2|)); for two equal ones, which may be infinite, x + log 2."""
+    apart = add(maximum(x1, x2), log1p(exp(negative(absolute(subtract(x1, x2))))))
+    return select(equal(x1, x2), add(x1, _LN2), apart)
+
+
+def _simple_xlogy(x1: Array, x2: Array) -> Array:
+    """x1 · log(x2), and 0 for x1 = 0 unless x2 is NaN."""
+    return select(logical_and(equal(x1, 0), equal(x2, x2)), 0, multiply(x1, log(x2)))
+
+
+def _simple_logit(x: Array) -> Array:
+    """log(x / (1 − x)). Near ½, where that cancels, x / (1 − x) is written as 1 + (2x − 1) / (1 − x)."""
+    rest = subtract(1, x)
+    far = log(divide(x, rest))
+    return select(less(x, 0.25), far, log1p(divide(subtract(multiply(2, x), 1), rest)))
+
+
+def _times(a: float, b: float) -> Callable[[Array], Array]:
+    """The product with a / b, a quotient of two numbers of the dtype of `x`."""
+    return lambda x: multiply(x, x.dtype.type(a) / x.dtype.type(b))
+
+
 _float_dtype = of_ufunc(np.sqrt)
+_logaddexp_dtype = of_ufunc(np.logaddexp)
 _float_dtype_of_two = of_ufunc(np.true_divide)
 _LN2 = math.log(2)
 _LN10 = math.log(10)
@@ -165,17 +194,36 @@ log = Unary("log", np.log, lambda g, x: g / x)
 log2 = Unary("log2", np.log2, lambda g, x: g / (x * _LN2))
 log10 = Unary("log10", np.log10, lambda g, x: g / (x * _LN10))
 log1p = Unary("log1p", np.log1p, lambda g, x: g / (1 + x))
-logaddexp = Binary("logaddexp", np.logaddexp, lambda g, x1, x2: g * _part(x1, x2), lambda g, x1, x2: g * _part(x2, x1))
+logaddexp = Binary(
+    "logaddexp",
+    np.logaddexp,
+    lambda g, x1, x2: g * _part(x1, x2),
+    lambda g, x1, x2: g * _part(x2, x1),
+    expand=in_float(_logaddexp_dtype, _simple_logaddexp),
+)
 xlogy = Binary(
     "xlogy",
     _scipy("xlogy"),
     lambda g, x2: g * log(x2),
     lambda g, x1, x2: g * (x1 / select(x1 == 0, 1, x2)),
     dtype=_float_dtype_of_two,
+    expand=in_float(_float_dtype_of_two, _simple_xlogy),
 )
-logit = Unary("logit", _scipy("logit"), lambda g, x: g / (x * (1 - x)), dtype=_float_dtype)
+logit = Unary(
+    "logit",
+    _scipy("logit"),
+    lambda g, x: g / (x * (1 - x)),
+    dtype=_float_dtype,
+    expand=in_float(_float_dtype, _simple_logit),
+)
 sigmoid = Unary("sigmoid", _scipy("expit"), lambda g, y: g * (y * (1 - y)), dtype=_float_dtype)
-softplus = Unary("softplus", lambda x: np.logaddexp(x, 0), lambda g, x: g * sigmoid(x), dtype=_float_dtype)
+softplus = Unary(
+    "softplus",
+    lambda x: np.logaddexp(x, 0),
+    lambda g, x: g * sigmoid(x),
+    dtype=_float_dtype,
+    expand=lambda x: logaddexp(x, 0),
+)
 erf = Unary("erf", _scipy("erf"), lambda g, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)), dtype=_float_dtype)
 erfc = Unary("erfc", _scipy("erfc"), lambda g, x: g * (-2 / math.sqrt(math.pi) * exp(-x * x)), dtype=_float_dtype)
 
@@ -198,15 +246,25 @@ tanh = Unary("tanh", np.tanh, lambda g, y: g * (1 - y * y))
 arcsinh = Unary("arcsinh", np.arcsinh, lambda g, x: g / sqrt(1 + x * x))
 arccosh = Unary("arccosh", np.arccosh, lambda g, x: g / (sqrt(x - 1) * sqrt(x + 1)))
 arctanh = Unary("arctanh", np.arctanh, lambda g, x: g / ((1 - x) * (1 + x)))
-deg2rad = Unary("deg2rad", np.deg2rad, lambda g: g * (math.pi / 180))
-rad2deg = Unary("rad2deg", np.rad2deg, lambda g: g * (180 / math.pi))
+deg2rad = Unary(
+    "deg2rad", np.deg2rad, lambda g: g * (math.pi / 180), expand=in_float(_float_dtype, _times(math.pi, 180))
+)
+rad2deg = Unary(
+    "rad2deg", np.rad2deg, lambda g: g * (180 / math.pi), expand=in_float(_float_dtype, _times(180, math.pi))
+)
 
 # ── choices: the max gate routes
 maximum = Binary("maximum", np.maximum, _to_first, _to_second)
 minimum = Binary("minimum", np.minimum, _to_first, _to_second)
 fmax = Binary("fmax", np.fmax, _to_first, _to_second)
 fmin = Binary("fmin", np.fmin, _to_first, _to_second)
-relu = Unary("relu", lambda x: np.maximum(x, 0), lambda g, y: only_where(g, y > 0), dtype=lambda t: t.dtype)
+relu = Unary(
+    "relu",
+    lambda x: np.maximum(x, 0),
+    lambda g, y: only_where(g, y > 0),
+    dtype=lambda t: t.dtype,
+    expand=lambda x: maximum(x, 0),
+)
 copysign: Binary = Binary("copysign", np.copysign, lambda g, x1, x2: g * (sign(x1) * copysign(1, x2)), lambda g: g * 0)
 heaviside = Binary("heaviside", np.heaviside, lambda g: g * 0, lambda g, x1: g * (x1 == 0))
 

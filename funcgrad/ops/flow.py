@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -11,9 +10,10 @@ import numpy as np
 from funcgrad import tree as pytree
 from funcgrad.core.errors import OutOfBoundsError
 from funcgrad.core.kinds import Elementwise, IndexMap
-from funcgrad.core.primitive import Cotangent, Masked, Wanted
+from funcgrad.core.primitive import Wanted
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, ArrayType, Typed
+from funcgrad.core.views import View
 
 
 @final
@@ -32,6 +32,9 @@ class StopGradient(IndexMap):
             # the backward pass may read this array, so the caller must not write into it
             x = x.view()
             x.flags.writeable = False
+        return x
+
+    def view(self, x: View) -> View:
         return x
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None) -> tuple[None]:
@@ -91,6 +94,9 @@ class Named(IndexMap):
     def impl(self, x: Array) -> Array:
         return x
 
+    def view(self, x: View) -> View:
+        return x
+
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None) -> tuple[Array | None]:
         return (g if wanted[0] else None,)
 
@@ -105,7 +111,7 @@ def named(x: Any, label: str) -> Any:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Weaken(Elementwise):
+class Weaken(IndexMap):
     """A scalar as a Python scalar, whose dtype gives way to that of an array (NEP 50)."""
 
     name: ClassVar[str] = "weaken"
@@ -116,13 +122,10 @@ class Weaken(Elementwise):
     def impl(self, x: Array) -> Array:
         return x.item() if np.shape(x) == () and hasattr(x, "item") else x
 
-    def unread(self, wanted: Wanted) -> Sequence[int]:
-        return (0, 1)
+    def view(self, x: View) -> View:
+        return x
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None) -> tuple[Array | None]:
-        return (g if wanted[0] else None,)
-
-    def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:
         return (g if wanted[0] else None,)
 
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:

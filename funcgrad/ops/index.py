@@ -1,20 +1,18 @@
 """Indexing: reading with `x[index]`, and its adjoint, the scatter-add.
 
-An index is a tuple of entries. Ints, slices and None are part of the primitive; where the entry is `ARRAY`, the next
-operand holds the positions. A boolean mask becomes the positions of its True elements. The cotangent of `x[index]`
-stays lazy: all those of one `x` are collected and scattered into one buffer when it is needed, so that n uses of
-`x[i]` cost O(n), at every order of differentiation.
+A boolean mask becomes the positions of its True elements. The cotangent of `x[index]` stays lazy: all those of one `x`
+are collected and scattered into one buffer when it is needed, so that n uses of `x[i]` cost O(n), at every order of
+differentiation.
 """
 
 from __future__ import annotations
 
-import enum
 import functools
 import itertools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn, TypeAlias, final
+from typing import Any, ClassVar, NoReturn, final
 
 import numpy as np
 
@@ -22,79 +20,22 @@ from funcgrad.core.errors import OutOfBoundsError, ShapeError
 from funcgrad.core.kinds import IndexMap, Scatter
 from funcgrad.core.primitive import Cotangent, LazyCotangent, Masked, Primitive, Structured, Wanted, masked_linear
 from funcgrad.core.trace import Tracer, concrete
-from funcgrad.core.types import Array, ArrayType, DType, Shape, Typed, broadcast_shapes
+from funcgrad.core.types import Array, ArrayType, DType, Shape, Typed
+from funcgrad.core.views import Places, View, Writing, Written, contiguous
 from funcgrad.ops.broadcast import batch_length, stacked
+from funcgrad.ops.entries import (
+    ARRAY,
+    Entries,
+    advanced_place,
+    check_entries,
+    entry_key,
+    fill,
+    places,
+    result_shape,
+    show_index,
+)
 from funcgrad.ops.refusals import refuse_mask
 from funcgrad.ops.shape import inverse, move_axis, reshape, transpose
-
-
-class Entry(enum.Enum):
-    """A place in an index that an operand fills."""
-
-    ARRAY = "array"
-
-
-ARRAY = Entry.ARRAY
-Entries: TypeAlias = tuple[Any, ...]
-
-
-def _key(entry: Any) -> Any:
-    return (entry.start, entry.stop, entry.step) if isinstance(entry, slice) else entry
-
-
-def _show(entries: Entries) -> str:
-    def show(entry: Any) -> str:
-        if isinstance(entry, slice):
-            parts = ["" if part is None else str(part) for part in (entry.start, entry.stop, entry.step)]
-            return ":".join(parts if parts[2] else parts[:2])
-        return "array" if entry is ARRAY else "..." if entry is Ellipsis else str(entry)
-
-    return ", ".join(map(show, entries))
-
-
-def fill(entries: Entries, arrays: tuple[Array, ...]) -> Entries:
-    """The index as NumPy takes it, with the operands in their places."""
-    if not arrays:
-        return entries
-    rest = iter(arrays)
-    return tuple(next(rest) if entry is ARRAY else entry for entry in entries)
-
-
-def advanced_place(entries: Entries) -> tuple[int, bool]:
-    """How many axes come before those of the index arrays, and whether the arrays stand side by side.
-
-    Arrays that are separated by a slice, or by an ellipsis that stands for no axis, put their axes in front (NumPy,
-    "Combining advanced and basic indexing"). An int beside an array counts as an array.
-    """
-    places = [i for i, entry in enumerate(entries) if entry is ARRAY or isinstance(entry, int)]
-    adjacent = places[-1] - places[0] == len(places) - 1
-    return (places[0] if adjacent else 0), adjacent
-
-
-def result_shape(shape: Shape, entries: Entries, array_shapes: list[Shape]) -> Shape:
-    """The shape of `x[index]` for an `x` of this shape."""
-    try:
-        common = broadcast_shapes(*array_shapes)
-    except ValueError as error:
-        raise OutOfBoundsError(
-            f"x[{_show(entries)}]: the index arrays do not fit each other: {error}",
-            "give them shapes that broadcast; numpy.ix_(rows, columns) makes a grid of them",
-        ) from None
-    place, _ = advanced_place(entries) if array_shapes else (-1, True)
-    out: list[int] = []
-    axis = 0
-    for entry in entries:
-        if entry is None:
-            out.append(1)
-        if entry is None or entry is Ellipsis:
-            continue
-        if isinstance(entry, slice):
-            out.append(len(range(*entry.indices(shape[axis]))))
-        axis += 1
-    out.extend(shape[axis:])
-    if array_shapes:
-        out[place:place] = common
-    return tuple(out)
 
 
 class Indexed(Primitive):
@@ -104,7 +45,7 @@ class Indexed(Primitive):
     entries: Entries
 
     def __hash__(self) -> int:
-        return hash((type(self), tuple(map(_key, self.entries))))
+        return hash((type(self), tuple(map(entry_key, self.entries))))
 
     def explain(self, error: Exception, args: Any) -> NoReturn:
         try:
@@ -113,7 +54,7 @@ class Indexed(Primitive):
             if isinstance(plain, OutOfBoundsError):
                 raise
             raise OutOfBoundsError(
-                f"x[{_show(self.entries)}] of an array of shape {np.shape(args[0])}: {plain}",
+                f"x[{show_index(self.entries)}] of an array of shape {np.shape(args[0])}: {plain}",
                 "indices run from -n to n-1 along an axis of length n; numpy.clip(i, 0, n - 1) keeps one inside",
             ) from None
 
@@ -136,11 +77,17 @@ class GetItem(Indexed, IndexMap):
     __hash__ = Indexed.__hash__
 
     def out_type(self, x: Typed, *arrays: Typed) -> ArrayType:
-        _check_entries(self.entries, x.shape)
+        check_entries(self.entries, x.shape)
         return ArrayType(result_shape(x.shape, self.entries, [a.shape for a in arrays]), x.dtype)
 
     def impl(self, x: Array, *arrays: Array) -> Array:
         return x[fill(self.entries, arrays)]
+
+    def view(self, x: View) -> View | None:
+        return None if ARRAY in self.entries else places(self.entries, x).view
+
+    def taken(self, *shapes: Shape) -> Places:
+        return places(self.entries, contiguous(shapes[0]), 1, shapes[1:])
 
     def unread(self, wanted: Wanted) -> Sequence[int]:
         return (0, 1)
@@ -171,7 +118,7 @@ class GetItem(Indexed, IndexMap):
         return transpose(GetItem(entries, self.selects)(x, *arrays), order)
 
     def show(self) -> str:
-        return f"getitem[{_show(self.entries)}]"
+        return f"getitem[{show_index(self.entries)}]"
 
 
 def _depth(arrays: tuple[Array, ...], batched: tuple[bool, ...]) -> int:
@@ -245,7 +192,7 @@ class IndexAdd(Indexed, Scatter):
     def out_type(self, *operands: Typed) -> ArrayType:
         updates = self.split(operands)
         for entries, arrays, g in updates:
-            _check_entries(entries, self.shape)
+            check_entries(entries, self.shape)
             expected = result_shape(self.shape, entries, [a.shape for a in arrays])
             if g.shape != expected:
                 raise ShapeError(f"index_add of values of shape {g.shape} at an index that takes {expected}")
@@ -260,6 +207,15 @@ class IndexAdd(Indexed, Scatter):
 
     def overwrite(self, x: Array, *rest: Array) -> Array:
         return self._add(x, (x, *rest)) if self.onto else self.impl(x, *rest)
+
+    def written(self, *shapes: Shape) -> Written:
+        writings = []
+        first = int(self.onto)
+        for entries, arrays, _ in self.split(shapes):
+            where = places(entries, contiguous(self.shape), first, arrays)
+            first += len(arrays) + 1
+            writings.append(Writing(first - 1, where, np.add))
+        return Written(0 if self.onto else None, tuple(writings))
 
     def _add(self, y: Array, operands: tuple[Array, ...]) -> Array:
         for entries, arrays, g in self.split(operands):
@@ -303,7 +259,7 @@ class IndexAdd(Indexed, Scatter):
 
     def show(self) -> str:
         onto = "onto " if self.onto else ""
-        return f"index_add[{onto}{'; '.join(map(_show, self.indices))}]"
+        return f"index_add[{onto}{'; '.join(map(show_index, self.indices))}]"
 
 
 def _common_dtype(updates: list[tuple[Entries, tuple[Any, ...], Any]]) -> DType:
@@ -352,21 +308,6 @@ class Scattered(LazyCotangent):
         if other is not None:
             self.whole = other if self.whole is None else self.whole + other
         return self
-
-
-def _check_entries(entries: Entries, shape: Shape) -> None:
-    axes = [entry for entry in entries if entry is not None and entry is not Ellipsis]
-    if len(axes) > len(shape):
-        raise OutOfBoundsError(
-            f"x[{_show(entries)}] has {len(axes)} indices, but x has shape {shape}: {len(shape)} axes",
-            "give at most one index for each axis",
-        )
-    for axis, (entry, n) in enumerate(zip(axes, shape, strict=False)):
-        if isinstance(entry, int) and not -n <= entry < n:
-            raise OutOfBoundsError(
-                f"x[{_show(entries)}]: index {entry} is out of bounds for axis {axis} with size {n}",
-                f"indices run from {-n} to {n - 1} here; x[-1] is the last element",
-            )
 
 
 def parse(shape: Shape, index: Any) -> tuple[Entries, tuple[Array, ...], bool]:

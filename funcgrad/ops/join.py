@@ -12,8 +12,10 @@ import numpy as np
 from funcgrad.core.errors import ShapeError
 from funcgrad.core.kinds import IndexMap
 from funcgrad.core.primitive import Wanted
-from funcgrad.core.types import Array, ArrayType, Typed, promote
+from funcgrad.core.types import Array, ArrayType, Shape, Typed, promote
+from funcgrad.core.views import Writing, Written, contiguous
 from funcgrad.ops.broadcast import stacked
+from funcgrad.ops.entries import places
 from funcgrad.ops.index import getitem
 from funcgrad.ops.pointwise import fit
 
@@ -41,6 +43,11 @@ class Pad(IndexMap):
         y = np.zeros(self.out_type(x).shape, x.dtype)
         y[self._inside(x.shape)] = x
         return y
+
+    def written(self, *shapes: Shape) -> Written:
+        (shape,) = shapes
+        whole = contiguous(tuple([a + n + b for n, (a, b) in zip(shape, self.padding, strict=True)]))
+        return Written(None, (Writing(0, places(self._inside(shape), whole)),))
 
     def _inside(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
         return tuple(slice(a, a + n) for n, (a, _) in zip(shape, self.padding, strict=True))
@@ -75,6 +82,14 @@ class Concatenate(IndexMap):
 
     def impl(self, *xs: Array) -> Array:
         return np.concatenate(xs, self.axis)
+
+    def written(self, *shapes: Shape) -> Written:
+        lengths = [shape[self.axis] for shape in shapes]
+        before, behind = shapes[0][: self.axis], shapes[0][self.axis + 1 :]
+        whole = contiguous((*before, sum(lengths), *behind))
+        stops = itertools.accumulate(lengths)
+        pieces = [(*[slice(None)] * self.axis, slice(stop - n, stop)) for n, stop in zip(lengths, stops, strict=True)]
+        return Written(None, tuple([Writing(i, places(piece, whole)) for i, piece in enumerate(pieces)]))
 
     def vjp(self, wanted: Wanted, g: Array, y: None, *xs: None) -> tuple[Array | None, ...]:
         before = (slice(None),) * self.axis

@@ -16,6 +16,7 @@ from funcgrad.core.errors import ShapeError
 from funcgrad.core.kinds import IndexMap, Library
 from funcgrad.core.primitive import Cotangent, Masked, Wanted
 from funcgrad.core.types import Array, ArrayType, Shape, Typed
+from funcgrad.core.views import Places, Position, View, Writing, Written, contiguous
 from funcgrad.ops.broadcast import Sum, stacked
 from funcgrad.ops.pointwise import convert
 from funcgrad.ops.shape import check_axis, reshape
@@ -106,6 +107,18 @@ class Permute(IndexMap):
         y = np.empty(x.shape, x.dtype)
         y[tuple(index)] = x
         return y
+
+    def taken(self, *shapes: Shape) -> Places | None:
+        return None if self.inverse else self._places(shapes[0])
+
+    def written(self, *shapes: Shape) -> Written | None:
+        return Written(None, (Writing(0, self._places(shapes[0])),)) if self.inverse else None
+
+    def _places(self, shape: Shape) -> Places:
+        whole = contiguous(shape)
+        position = Position(1, whole, shape[self.axis], whole.strides[self.axis])
+        along = (*whole.strides[: self.axis], 0, *whole.strides[self.axis + 1 :])
+        return Places(View(shape, along), (position,))
 
     def unread(self, wanted: Wanted) -> Sequence[int]:
         return (0, 1)

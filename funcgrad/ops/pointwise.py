@@ -25,6 +25,7 @@ from funcgrad.core.types import (
     promotable,
     promote,
     show_long,
+    type_of,
 )
 from funcgrad.ops.broadcast import broadcast_to, unbroadcast, unbroadcast_mask
 from funcgrad.ops.shape import reshape
@@ -146,6 +147,10 @@ def _no_rule(*args: Any) -> Any:
     raise AssertionError("a constant operation is never recorded, so its pullback is never asked for")
 
 
+def _no_expansion(*xs: Any) -> None:
+    return None
+
+
 def _places_of_others(letters: tuple[str, ...], names: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(i for i, letter in enumerate(letters) if letter not in names)
 
@@ -153,9 +158,10 @@ def _places_of_others(letters: tuple[str, ...], names: tuple[str, ...]) -> tuple
 class _Line(Elementwise):
     """What a line of the table says."""
 
-    __slots__ = ("_dtype", "constant", "fresh", "impl", "in_place", "keeps_weak", "name", "ufunc")
+    __slots__ = ("_dtype", "constant", "expand", "fresh", "impl", "in_place", "keeps_weak", "name", "ufunc")
 
     impl: Callable[..., Any]
+    expand: Callable[..., Any]
 
     def __init__(
         self,
@@ -167,9 +173,11 @@ class _Line(Elementwise):
         dtype: Callable[..., DType] | None = None,
         compute: Callable[..., Any] | None = None,
         in_place: bool = True,
+        expand: Callable[..., Any] | None = None,
     ) -> None:
         self.name = name  # type: ignore[misc]  # each line of the table is an instance
         self.impl = compute or ufunc
+        self.expand = expand or _no_expansion
         self.ufunc = ufunc if isinstance(ufunc, np.ufunc) else None
         self.fresh = self.ufunc is not None
         self.in_place = self.fresh and in_place
@@ -349,3 +357,17 @@ class Select(Elementwise):
 
 
 select = Select()
+
+
+def in_float(dtype: Callable[..., DType], f: Callable[..., Any]) -> Callable[..., Any]:
+    """`f` as an expansion: of arguments that are converted to the dtype of the result.
+
+    Half precision is computed in single precision and rounded once, as NumPy and SciPy do.
+    """
+
+    def expand(*xs: Any) -> Any:
+        to = dtype(*map(type_of, xs))
+        wide = np.dtype(np.float32) if to == np.float16 else to
+        return convert(f(*[convert(x, wide) for x in xs]), to)
+
+    return expand

@@ -76,6 +76,7 @@ class Max(_Extremum):
     """The largest element over `axes`."""
 
     name: ClassVar[str] = "max"
+    fold: ClassVar[np.ufunc] = np.maximum
     axes: Axes
 
     def impl(self, x: Array) -> Array:
@@ -91,6 +92,7 @@ class Min(_Extremum):
     """The smallest element over `axes`."""
 
     name: ClassVar[str] = "min"
+    fold: ClassVar[np.ufunc] = np.minimum
     axes: Axes
 
     def impl(self, x: Array) -> Array:
@@ -106,6 +108,7 @@ class Prod(Reduction):
     """The product over `axes`."""
 
     name: ClassVar[str] = "prod"
+    fold: ClassVar[np.ufunc] = np.multiply
     axes: Axes
 
     def out_type(self, x: Typed) -> ArrayType:
@@ -148,6 +151,7 @@ class AnyTrue(Reduction):
     """Whether one of the elements over `axes` is true (not zero)."""
 
     name: ClassVar[str] = "any"
+    fold: ClassVar[np.ufunc] = np.logical_or
     constant = True
     axes: Axes
 
@@ -170,6 +174,7 @@ class AllTrue(Reduction):
     """Whether all elements over `axes` are true (not zero)."""
 
     name: ClassVar[str] = "all"
+    fold: ClassVar[np.ufunc] = np.logical_and
     constant = True
     axes: Axes
 
@@ -193,8 +198,11 @@ class _ArgExtremum(Reduction):
     constant = True
     axis: int | None
 
+    def folded(self, ndim: int) -> Axes:
+        return tuple(range(ndim)) if self.axis is None else (self.axis,)
+
     def out_type(self, x: Typed) -> ArrayType:
-        axes = tuple(range(len(x.shape))) if self.axis is None else (self.axis,)
+        axes = self.folded(len(x.shape))
         shape = folded(x.shape, axes)
         if 0 in x.shape and 0 not in shape:
             raise ShapeError(
@@ -213,6 +221,7 @@ class ArgMax(_ArgExtremum):
     """The place of the first of the largest elements along `axis`."""
 
     name: ClassVar[str] = "argmax"
+    fold: ClassVar[str] = "argmax"
     axis: int | None
 
     def impl(self, x: Array) -> Array:
@@ -228,6 +237,7 @@ class ArgMin(_ArgExtremum):
     """The place of the first of the smallest elements along `axis`."""
 
     name: ClassVar[str] = "argmin"
+    fold: ClassVar[str] = "argmin"
     axis: int | None
 
     def impl(self, x: Array) -> Array:

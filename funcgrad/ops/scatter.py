@@ -19,19 +19,11 @@ from funcgrad.core.kinds import Scatter
 from funcgrad.core.primitive import Cotangent, Masked, Wanted
 from funcgrad.core.trace import Tracer, concrete
 from funcgrad.core.types import Array, ArrayType, Shape, Typed, broadcast_shapes, is_inexact, show_long, type_of
+from funcgrad.core.views import Writing, Written, contiguous
 from funcgrad.ops import elementwise as ew
 from funcgrad.ops.broadcast import batch_length, broadcast_to, stacked
-from funcgrad.ops.index import (
-    Entries,
-    GetItem,
-    Indexed,
-    batch_positions,
-    check_mask,
-    fill,
-    getitem,
-    parse,
-    result_shape,
-)
+from funcgrad.ops.entries import Entries, fill, places, result_shape
+from funcgrad.ops.index import GetItem, Indexed, batch_positions, check_mask, getitem, parse
 from funcgrad.ops.pointwise import convert, only_where, select
 from funcgrad.ops.refusals import refuse_values
 from funcgrad.ops.shape import inverse, reshape, transpose
@@ -46,6 +38,7 @@ class _Write(Indexed, Scatter):
     """
 
     method: ClassVar[str]
+    combine: ClassVar[np.ufunc | None] = None
     fresh = True
     entries: Entries
 
@@ -62,6 +55,10 @@ class _Write(Indexed, Scatter):
 
     @abstractmethod
     def overwrite(self, x: Array, v: Array, *arrays: Array) -> Array: ...
+
+    def written(self, *shapes: Shape) -> Written:
+        where = places(self.entries, contiguous(shapes[0]), 2, shapes[2:])
+        return Written(0, (Writing(1, where, self.combine),))
 
     def vjp_masked(self, wanted: Wanted, g: Masked, y: Any, *xs: Array) -> tuple[Cotangent | None, ...]:
         ct_x, ct_v, *nothing = self.vjp(wanted, g.value, y, *xs)
@@ -133,6 +130,7 @@ class ScatterAdd(_Write):
 
     name: ClassVar[str] = "scatter_add"
     method: ClassVar[str] = "add"
+    combine: ClassVar[np.ufunc] = np.add
 
     __hash__ = Indexed.__hash__
 
@@ -159,6 +157,7 @@ class ScatterMultiply(_Write):
 
     name: ClassVar[str] = "scatter_multiply"
     method: ClassVar[str] = "multiply"
+    combine: ClassVar[np.ufunc] = np.multiply
 
     __hash__ = Indexed.__hash__
 
@@ -208,6 +207,7 @@ class ScatterMin(_WriteExtremum):
 
     name: ClassVar[str] = "scatter_min"
     method: ClassVar[str] = "min"
+    combine: ClassVar[np.ufunc] = np.minimum
 
     __hash__ = Indexed.__hash__
 
@@ -223,6 +223,7 @@ class ScatterMax(_WriteExtremum):
 
     name: ClassVar[str] = "scatter_max"
     method: ClassVar[str] = "max"
+    combine: ClassVar[np.ufunc] = np.maximum
 
     __hash__ = Indexed.__hash__
 

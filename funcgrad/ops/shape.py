@@ -13,6 +13,7 @@ from funcgrad.core.errors import ShapeError
 from funcgrad.core.kinds import IndexMap
 from funcgrad.core.primitive import Wanted
 from funcgrad.core.types import Array, ArrayType, Shape, Typed
+from funcgrad.core.views import View
 
 
 @final
@@ -34,6 +35,9 @@ class Reshape(IndexMap):
 
     def impl(self, x: Array) -> Array:
         return np.asarray(x).reshape(self.shape)
+
+    def view(self, x: View) -> View | None:
+        return x.reshape(self.shape)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None) -> tuple[Array | None]:
         return (Reshape(wanted[0].shape)(g) if wanted[0] else None,)
@@ -85,6 +89,9 @@ class Transpose(IndexMap):
     def impl(self, x: Array) -> Array:
         return np.asarray(x).transpose(self.axes)
 
+    def view(self, x: View) -> View:
+        return View(tuple([x.shape[i] for i in self.axes]), tuple([x.strides[i] for i in self.axes]), x.offset)
+
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None) -> tuple[Array | None]:
         return (Transpose(inverse(self.axes))(g) if wanted[0] else None,)
 
@@ -119,6 +126,13 @@ class Flip(IndexMap):
 
     def impl(self, x: Array) -> Array:
         return np.flip(x, self.axes)
+
+    def view(self, x: View) -> View:
+        strides, offset = list(x.strides), x.offset
+        for axis in self.axes:
+            offset += max(x.shape[axis] - 1, 0) * strides[axis]
+            strides[axis] = -strides[axis]
+        return View(x.shape, tuple(strides), offset)
 
     def vjp(self, wanted: Wanted, g: Array, y: None, x: None) -> tuple[Array | None]:
         return (self(g) if wanted[0] else None,)

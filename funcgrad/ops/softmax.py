@@ -8,6 +8,7 @@ pullback needs one array where a composition would keep three.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
@@ -18,9 +19,9 @@ from funcgrad.core.kinds import Library, Reduction
 from funcgrad.core.primitive import Masked, Wanted
 from funcgrad.core.types import Array, ArrayType, Typed
 from funcgrad.ops.broadcast import Sum
-from funcgrad.ops.elementwise import exp
-from funcgrad.ops.pointwise import only_where
-from funcgrad.ops.reduce import Axes, folded, kept
+from funcgrad.ops.elementwise import add, divide, equal, exp, isinf, log, subtract
+from funcgrad.ops.pointwise import only_where, select
+from funcgrad.ops.reduce import Axes, Max, folded, kept
 from funcgrad.ops.shape import behind_batch, reshape
 
 
@@ -35,6 +36,19 @@ def _shifted(x: Array, axes: Axes) -> tuple[Array, Array, bool]:
     apart = x - np.where(np.isinf(top), x.dtype.type(0), top)
     infinite = np.where(x == np.inf, x.dtype.type(0), x.dtype.type(-np.inf))
     return np.where(top == np.inf, infinite, apart), top, False
+
+
+def _exponents(x: Array, axes: Axes) -> tuple[Array, Array]:
+    """`x` less its largest element, as an expansion, and that element. Infinite elements are 0 apart.
+
+    Where all are −inf, all exponents are 0: the caller corrects the sum, of which there are fewer.
+    """
+    top = reshape(Max(axes)(x), kept(x.shape, axes))
+    return select(equal(x, top), x.dtype.type(0), subtract(x, top)), top
+
+
+def _total(y: Array, axes: Axes) -> Array:
+    return reshape(Sum(axes)(y), kept(y.shape, axes))
 
 
 def _reached(mask: Array, axes: Axes) -> Array:
@@ -60,6 +74,15 @@ class LogSumExp(Reduction):
         if finite:
             return np.log(total) + top
         return np.where(total == 0, top, np.log(np.where(total == 0, 1, total)) + top)[()]
+
+    def expand(self, x: Any) -> Any:
+        if 0 in x.shape:
+            return log(Sum(self.axes)(exp(x)))
+        top = Max(self.axes)(x)
+        # from an infinite one nothing is subtracted: exp gives 0 or inf then, and log gives back −inf or inf
+        shift = select(isinf(top), x.dtype.type(0), top)
+        y = subtract(x, reshape(shift, kept(x.shape, self.axes)))
+        return add(log(Sum(self.axes)(exp(y))), shift)
 
     def unread(self, wanted: Wanted) -> Sequence[int]:
         return (0,)
@@ -96,6 +119,14 @@ class Softmax(Library):
             return np.divide(y, total)
         return np.where(total == 0, y.dtype.type(self.nothing), y / np.where(total == 0, 1, total))
 
+    def expand(self, x: Any) -> Any:
+        if 0 in x.shape:
+            return x
+        exponents, top = _exponents(x, self.axes)
+        y = exp(exponents)
+        none = math.inf if self.nothing == 0 else 1 / self.nothing
+        return divide(y, select(equal(top, -math.inf), x.dtype.type(none), _total(y, self.axes)))
+
     def unread(self, wanted: Wanted) -> Sequence[int]:
         return (1,)
 
@@ -131,6 +162,13 @@ class LogSoftmax(Library):
         if finite:
             return np.subtract(y, np.log(total))
         return np.where(total == 0, x.dtype.type(np.nan), y - np.log(np.where(total == 0, 1, total)))
+
+    def expand(self, x: Any) -> Any:
+        if 0 in x.shape:
+            return x
+        y, top = _exponents(x, self.axes)
+        none = equal(top, -math.inf)
+        return subtract(y, select(none, x.dtype.type(math.nan), log(_total(exp(y), self.axes))))
 
     def unread(self, wanted: Wanted) -> Sequence[int]:
         return (1,)

@@ -12,8 +12,8 @@ import numpy as np
 from funcgrad.core.kinds import Elementwise
 from funcgrad.core.primitive import Masked, Wanted
 from funcgrad.core.types import Array, ArrayType, Typed
-from funcgrad.ops.elementwise import maximum, minimum, sigmoid
-from funcgrad.ops.pointwise import Unary, only_where
+from funcgrad.ops.elementwise import add, divide, equal, maximum, minimum, multiply, sigmoid, sin
+from funcgrad.ops.pointwise import Unary, only_where, select
 
 
 @final
@@ -42,6 +42,12 @@ class Sinc(Elementwise):
         near = np.where(small, z, 0)
         y = np.where(small, self._series(near), spherical_jn(self.n, far) / far**self.n)
         return y.astype(z.dtype)[()]
+
+    def expand(self, x: Any) -> Any:
+        if self.n:
+            return None
+        z = multiply(math.pi, x)
+        return select(equal(z, 0), x.dtype.type(1), divide(sin(z), z))
 
     def _series(self, z: Array) -> Array:
         """The first terms of the power series of s_n, which suffice for |z| < ½."""
@@ -77,6 +83,11 @@ def _gelu(x: Array) -> Array:
     return x * sigmoid(z * (_A + _B * (z * z)))
 
 
+def _simple_gelu(x: Array) -> Array:
+    z = minimum(maximum(x, -_FAR), _FAR)
+    return multiply(x, sigmoid(multiply(z, add(_A, multiply(_B, multiply(z, z))))))
+
+
 def _slope_of_gelu(x: Array) -> Array:
     z = minimum(maximum(x, -_FAR), _FAR)
     square = z * z
@@ -84,4 +95,4 @@ def _slope_of_gelu(x: Array) -> Array:
     return y + y * (1 - y) * (z * (_A + 3 * _B * square))
 
 
-gelu = Unary("gelu", _gelu, lambda g, x: g * _slope_of_gelu(x), dtype=lambda t: t.dtype)
+gelu = Unary("gelu", _gelu, lambda g, x: g * _slope_of_gelu(x), dtype=lambda t: t.dtype, expand=_simple_gelu)
