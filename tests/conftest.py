@@ -1,10 +1,17 @@
 """What holds for all tests: every jaxpr is checked, no window opens, and how hard hypothesis searches."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 from hypothesis import settings
 
 os.environ.setdefault("FUNCGRAD_CHECK", "1")
+if "FUNCGRAD_CACHE_DIR" not in os.environ:
+    # the machine code of a run is its own, and goes with it
+    os.environ["FUNCGRAD_CACHE_DIR"] = tempfile.mkdtemp(prefix="funcgrad-tests-")
+    atexit.register(shutil.rmtree, os.environ["FUNCGRAD_CACHE_DIR"], ignore_errors=True)
 os.environ.setdefault("MPLBACKEND", "agg")
 
 # Timings mean little on a shared machine, so no example has a deadline. `default` repeats the same examples

@@ -1,9 +1,11 @@
 """The engine: a jaxpr goes in, something that runs comes out.
 
-    jaxpr ──simplify──▶ jaxpr ──plan_buffers──▶ plan ──write──▶ a Python function over NumPy
+    jaxpr ──simplify──▶ jaxpr ──compile──▶ machine code, where there is code for every operation
+                          │                   │
+                          └──plan_buffers──▶ plan ──write──▶ a Python function over NumPy and segments of machine code
 
-This is the seam behind which machine code takes the place of NumPy. Whatever is behind it keeps the contract of
-`Executable`: what it returns belongs to the caller, and what it may not write to it leaves alone.
+Whatever is behind this seam keeps the contract of `Executable`: what it returns belongs to the caller, and what it may
+not write to it leaves alone.
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from traceback import walk_tb
 from types import FrameType
-from typing import final
+from typing import TYPE_CHECKING, final
 from weakref import WeakKeyDictionary
 
-from funcgrad.compiler.buffers import plan_buffers
+import numpy as np
+
+from funcgrad.compiler.buffers import Plan, plan_buffers
+from funcgrad.compiler.segment import Segment, StoppedError
 from funcgrad.compiler.simplify import simplify
 from funcgrad.compiler.source import FIRST_LINE, Writer
 from funcgrad.compiler.watched import run_watched
@@ -26,6 +31,9 @@ from funcgrad.core.kinds import Program
 from funcgrad.core.trace import Var
 from funcgrad.core.types import Array
 from funcgrad.core.watch import watching
+
+if TYPE_CHECKING:
+    from funcgrad.compiler.native.compile import Native
 
 # within the package, so that the user's line is looked for further out
 _FILE = f"{__file__}:program"
@@ -49,32 +57,80 @@ class Executable:
         run: The compiled function of the inputs. A call of the executable is a call of it, unless somebody watches.
     """
 
-    __slots__ = ("_source", "jaxpr", "reused", "run")
+    __slots__ = ("_lines", "_natives", "_source", "jaxpr", "reused", "run")
 
     def __init__(self, jaxpr: Jaxpr, owned: Sequence[int] = ()) -> None:
         if jaxpr.constants:
             raise InternalError(f"a program to compile has no constants, they are inputs\n{jaxpr!r}")
         self.jaxpr = simplify(jaxpr)
-        plan = plan_buffers(self.jaxpr, owned)
+        program, self._natives = _with_segments(self.jaxpr)
+        self._source: str | None = None
+        self.reused: frozenset[int] = frozenset()
+        if _is_one_segment(program):
+            self.run: Callable[..., tuple[Array, ...]] = self._natives[0].run
+            return
+        plan = plan_buffers(program, owned)
         self.reused = plan.reused
-        writer = Writer(self.jaxpr, plan)
-        self._source = writer.write()
-        names = {**writer.names, "explain": partial(_explain, self.jaxpr, writer.local), "__name__": __name__}
-        exec(compile(self._source, _FILE, "exec"), names)
-        # the function knows its names; they need not know it
-        self.run: Callable[..., tuple[Array, ...]] = names.pop("program")
+        self._source, self.run = _function(program, plan)
+        self._lines = program
 
     def __call__(self, *args: Array) -> tuple[Array, ...]:
         """The outputs for these inputs, which have the types of the jaxpr's."""
         watch = watching()
-        return self.run(*args) if watch is None or not watch.numbers else run_watched(self.jaxpr, args, watch)
+        if watch is not None and watch.numbers:
+            return run_watched(self.jaxpr, args, watch)
+        try:
+            return self.run(*args)
+        except StoppedError:
+            return _rerun(self.jaxpr, args)
 
     def as_text(self) -> str:
-        """The program as it runs: Python, with each equation's primitive beside it."""
+        """The program as it runs: its loop nests, or Python, with each equation's primitive beside it."""
+        if self._source is None:
+            return self.stage("kernels")
         lines = self._source.splitlines()
-        body = lines[FIRST_LINE - 1 : FIRST_LINE - 1 + len(self.jaxpr.equations)]
-        shown = [f"{line[2:]}  # {e.primitive.show()}" for line, e in zip(body, self.jaxpr.equations, strict=True)]
+        equations = self._lines.equations
+        body = lines[FIRST_LINE - 1 : FIRST_LINE - 1 + len(equations)]
+        shown = [f"{line[2:]}  # {e.primitive.show()}" for line, e in zip(body, equations, strict=True)]
         return "\n".join([lines[0], *shown, lines[FIRST_LINE - 1 + len(body)][2:]])
+
+    def stage(self, name: str) -> str:
+        """One stage of what was compiled, as text: `kernels`, `llvm` or `asm`, of each segment."""
+        return "\n\n".join(native.show(name) for native in self._natives)
+
+
+def _with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
+    from funcgrad.compiler.native.compile import usable, with_segments  # heavy: imported when first needed
+
+    return with_segments(jaxpr) if usable() else (jaxpr, [])
+
+
+def _is_one_segment(program: Jaxpr) -> bool:
+    """True if a call of a segment is all that there is to do."""
+    if len(program.equations) != 1:
+        return False
+    (equation,) = program.equations
+    return (
+        isinstance(equation.primitive, Segment)
+        and equation.inputs == program.inputs
+        and equation.outputs == program.outputs
+    )
+
+
+def _function(program: Jaxpr, plan: Plan) -> tuple[str, Callable[..., tuple[Array, ...]]]:
+    """The text of the function that runs a program, and the function."""
+    writer = Writer(program, plan)
+    source = writer.write()
+    names = {**writer.names, "explain": partial(_explain, program, writer.local), "__name__": __name__}
+    exec(compile(source, _FILE, "exec"), names)
+    # the function knows its names; they need not know it
+    return source, names.pop("program")
+
+
+def _rerun(jaxpr: Jaxpr, args: Sequence[Array]) -> tuple[Array, ...]:
+    """Run by NumPy what machine code has stopped at, for the error."""
+    with np.errstate(all="ignore"):
+        return _function(jaxpr, plan_buffers(jaxpr, ()))[1](*args)
 
 
 def _explain(jaxpr: Jaxpr, variables: Mapping[Var, str], error: Exception) -> None:
@@ -88,6 +144,9 @@ def _explain(jaxpr: Jaxpr, variables: Mapping[Var, str], error: Exception) -> No
     if not 0 <= place < len(jaxpr.equations) or not all(map(is_internal, frames)):
         return
     equation = jaxpr.equations[place]
+    if isinstance(error, StoppedError) and isinstance(equation.primitive, Segment):
+        there = frames[0].f_locals
+        _rerun(equation.primitive.jaxpr, [there[variables[x]] for x in equation.inputs if isinstance(x, Var)])
     if isinstance(equation.primitive, Program):
         return
     try:

@@ -18,3 +18,12 @@ DEBUG_INFS = os.environ.get("FUNCGRAD_DEBUG_INFS", "") not in ("", "0")
 
 CHECK_TRACER_LEAKS = os.environ.get("FUNCGRAD_CHECK_TRACER_LEAKS", "") not in ("", "0")
 """`FUNCGRAD_CHECK_TRACER_LEAKS=1`: `checking_leaks` holds everywhere, in every thread."""
+
+CACHE = os.environ.get("FUNCGRAD_CACHE", "") != "0"
+"""`FUNCGRAD_CACHE=0`: no machine code is kept on disk, and none is read from there."""
+
+CACHE_DIR = os.environ.get("FUNCGRAD_CACHE_DIR", "")
+"""`FUNCGRAD_CACHE_DIR`: the folder for machine code, in place of the platform's folder for caches."""
+
+NATIVE = os.environ.get("FUNCGRAD_NATIVE", "") != "0"
+"""`FUNCGRAD_NATIVE=0`: compiled programs run through NumPy, as they do where there is no LLVM."""

@@ -279,9 +279,22 @@ class Lowered:
         """The result, with a type for each array."""
         return pytree.unflatten(self._found.program.structure, self.jaxpr.out_types)
 
-    def as_text(self, source: bool = False) -> str:
-        """The jaxpr; with `source`, each equation is followed by the line of user code it comes from."""
-        return self.jaxpr.show(source)
+    def as_text(self, stage: str = "jaxpr", *, source: bool = False) -> str:
+        """One stage of the program on its way to machine code, as text.
+
+        Args:
+            stage: `"jaxpr"`, the program as it was traced; `"kernels"`, its loop nests; `"llvm"`, these as code for
+                LLVM; or `"asm"`, the machine code. The last three are empty where NumPy runs all of the program.
+            source: With the jaxpr, the line of user code that each equation comes from.
+
+        Raises:
+            ArgumentError: There is no such stage.
+        """
+        if stage == "jaxpr":
+            return self.jaxpr.show(source)
+        if stage not in ("kernels", "llvm", "asm"):
+            raise ArgumentError(f"there is no stage {stage!r}", "'jaxpr', 'kernels', 'llvm' or 'asm'")
+        return self._found.program.compile().stage(stage)
 
     def compile(self) -> Compiled:
         """Compile the program, without running it."""

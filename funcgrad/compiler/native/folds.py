@@ -1,0 +1,142 @@
+"""The accumulators of a fold: how they begin, take in a value, and are combined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+
+from funcgrad.compiler.native.builder import Builder, Type, Value, constant
+from funcgrad.compiler.native.kernel import Fold
+from funcgrad.compiler.native.scalars import combine
+from funcgrad.compiler.native.scalars_convert import convert, lane_of
+from funcgrad.core.types import DType
+
+
+@final
+class Folding:
+    """One fold, with accumulators of so many lanes.
+
+    An accumulator is a value; that of an argmax is a value and the number of the element it comes from.
+
+    Attributes:
+        lanes: The lanes of an accumulator.
+        width: How many values it consists of.
+    """
+
+    def __init__(self, b: Builder, fold: Fold, lanes: int) -> None:
+        self._b = b
+        self._source = fold.x.dtype
+        self._arg = fold.how if isinstance(fold.how, str) else None
+        self._how: np.ufunc | None = None if isinstance(fold.how, str) else fold.how
+        self._target = fold.out.dtype
+        # half precision adds up in single, as NumPy does
+        self._dtype: DType = self._source if self._arg else fold.out.dtype
+        if self._dtype == np.float16:
+            self._dtype = np.dtype(np.float32)
+        lane = lane_of(self._dtype)
+        assert lane is not None
+        self._type = Type(lane, lanes)
+        self.lanes = lanes
+        self.width = 2 if self._arg else 1
+
+    def start(self) -> list[Value]:
+        """The accumulator that has taken in nothing."""
+        if self._arg:
+            # a number that no element has: the first one is taken, whatever it is
+            first = constant(self._type, _extreme(self._dtype, self._arg == "argmax"))
+            return [first, constant(self._type.of("i64"), -1)]
+        return [constant(self._type, neutral(self._how, self._dtype))]
+
+    def convert(self, x: Value) -> Value:
+        """A value as the accumulator takes it."""
+        return convert(self._b, x, self._source, self._dtype)
+
+    def add(self, part: Sequence[Value], x: Value, number: Value | None, mask: Value | None) -> list[Value]:
+        """Take in a value, in the lanes that count."""
+        b = self._b
+        if self._arg is None:
+            assert self._how is not None
+            if mask is not None:
+                x = b.select(mask, x, constant(self._type, neutral(self._how, self._dtype)))
+            return [combine(b, self._how, part[0], x, self._dtype)]
+        assert number is not None
+        number = b.splat(number, self.lanes)
+        better = self._better(x, part[0])
+        better = b.op("or", better, b.compare("slt", part[1], b.like(part[1], 0)))
+        if mask is not None:
+            better = b.op("and", better, mask)
+        return [b.select(better, x, part[0]), b.select(better, number, part[1])]
+
+    def join(self, x: Sequence[Value], y: Sequence[Value]) -> list[Value]:
+        """Two accumulators as one."""
+        b = self._b
+        if self._arg is None:
+            assert self._how is not None
+            return [combine(b, self._how, x[0], y[0], self._dtype)]
+        zero = b.like(y[1], 0)
+        better = self._better(y[0], x[0])
+        # of equal ones the first; and something rather than nothing
+        worse = self._better(x[0], y[0])
+        tie = b.op("and", b.op("xor", b.op("or", better, worse), b.like(better, True)), b.compare("slt", y[1], x[1]))
+        better = b.op("or", better, tie)
+        better = b.op("and", better, b.compare("sge", y[1], zero))
+        better = b.op("or", better, b.compare("slt", x[1], zero))
+        return [b.select(better, y[0], x[0]), b.select(better, y[1], x[1])]
+
+    def _better(self, x: Value, y: Value) -> Value:
+        """Whether `x` comes before `y`: it is greater, or NaN where the other is not."""
+        b = self._b
+        if not self._type.is_float:
+            signed = "u" if self._dtype.kind in "ub" else "s"
+            return b.compare(f"{signed}{'gt' if self._arg == 'argmax' else 'lt'}", x, y)
+        # unordered or greater: true for a NaN on either side
+        first = b.compare("ugt" if self._arg == "argmax" else "ult", x, y)
+        return b.op("and", first, b.compare("ord", y, y))
+
+    def across(self, part: Sequence[Value]) -> list[Value]:
+        """The lanes of an accumulator as one."""
+        b = self._b
+        lanes = self.lanes
+        values = list(part)
+        while lanes > 1:
+            half = lanes // 2
+            if half == 1:
+                low, high = ([b.lane(x, i) for x in values] for i in (0, 1))
+            else:
+                low = [b.shuffle(x, x, range(half)) for x in values]
+                high = [b.shuffle(x, x, range(half, lanes)) for x in values]
+            values = self.join(low, high)
+            lanes = half
+        return values
+
+    def finish(self, part: Sequence[Value]) -> Value:
+        """The result."""
+        return part[1] if self._arg else convert(self._b, part[0], self._dtype, self._target)
+
+
+def folding(b: Builder, fold: Fold, lanes: int) -> Folding:
+    """The accumulators of a fold."""
+    return Folding(b, fold, lanes)
+
+
+def neutral(how: np.ufunc | None, dtype: DType) -> float | int | bool:
+    """What a fold begins with: combining it with a value gives that value."""
+    if how is np.add:
+        # −0 + x is x for every x
+        return -0.0 if dtype.kind == "f" else 0
+    if how is np.multiply:
+        return 1
+    if how in (np.logical_or, np.logical_and):
+        return how is np.logical_and
+    return _extreme(dtype, how is np.maximum)
+
+
+def _extreme(dtype: DType, lowest: bool) -> float | int | bool:
+    if dtype.kind == "f":
+        return -np.inf if lowest else np.inf
+    if dtype.kind == "b":
+        return not lowest
+    info = np.iinfo(dtype)
+    return int(info.min if lowest else info.max)

@@ -1,0 +1,246 @@
+"""LLVM: text goes in, machine code comes out. No other module imports llvmlite; importing this one takes some 25 ms.
+
+    text ──parse, emit──▶ object code ──link──▶ an address in this process
+                              │
+                        kept on disk (object_cache)
+
+No pass over the text runs before code is generated from it, so the text has to be good as it stands.
+
+Object code refers to nothing by address and may run in any process on the same kind of CPU. Each piece is linked into
+a library of its own, and its memory is returned when the `Library` is no longer referred to.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, final
+
+import llvmlite
+import llvmlite.binding as binding
+
+from funcgrad.compiler.native import object_cache
+from funcgrad.core import config
+
+# Reentrant: a finalizer that unloads code may run at any time, also while this thread compiles.
+lock = threading.RLock()
+"""Held by whoever makes or loads code."""
+
+# LLVM keeps some kilobytes of each library that a linker has made, and looks through all of them for each new one. So
+# a linker makes so many, and goes with the last of them.
+_LIBRARIES_PER_LINKER = 64
+_numbers = itertools.count()
+_current: list[Any] = []
+_unloaded: deque[tuple[Any, Any]] = deque()
+
+# A child process is left with the locks that other threads of its parent held, so none may be held then.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+
+# the first version that writes vectors of one number as `splat`
+_OLDEST = 20
+_ATTRIBUTES = "\nattributes #0 = { nounwind }\n"
+
+# Loops with more constants than there are registers gain nothing from loading them all before the loop, which is what
+# LLVM does, and it takes most of the time of a compilation. The option is known to exist in these versions; LLVM ends
+# the process at an option that it does not know.
+_MANY_CONSTANTS = 64
+_WITH_OPTION = range(20, 23)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The machine that code is generated for.
+
+    Attributes:
+        cpu: Its name, as LLVM calls it.
+        features: What its instruction set has and lacks, as LLVM writes it.
+        vector_bytes: The size of a vector register.
+        has_fma: True if `x·y + z` rounded once is one instruction.
+    """
+
+    cpu: str
+    features: str
+    vector_bytes: int
+    has_fma: bool
+
+
+@final
+class Library:
+    """Machine code in memory, until nobody refers to it.
+
+    Attributes:
+        address: Where the function begins.
+    """
+
+    __slots__ = ("_code", "address")
+
+    def __init__(self, address: int, code: tuple[Any, Any]) -> None:
+        self.address = address
+        self._code = code
+
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # at the end of the process, globals are gone, and memory goes anyway
+        if finalizing():
+            return
+        _unloaded.append(self._code)
+        del self._code
+        # A finalizer must not wait for a compilation in another thread, which may wait for what this thread holds.
+        if lock.acquire(blocking=False):
+            try:
+                _unload()
+            finally:
+                lock.release()
+
+
+def _unload() -> None:
+    while _unloaded:
+        # the code first, then perhaps the linker that made it
+        tracker, linker = _unloaded.popleft()
+        tracker.close()
+        del linker
+
+
+@cache
+def host() -> Host:
+    """The machine that this process runs on."""
+    known = binding.get_host_cpu_features()
+    # 64-bit ARM has 128-bit vectors and fused multiplication from the start, and no names for them here
+    arm = binding.get_process_triple().startswith(("aarch64", "arm64"))
+    wide = all(known.get(name, False) for name in ("avx512f", "avx512vl", "avx512bw", "avx512dq"))
+    vector_bytes = 64 if wide else 32 if known.get("avx2", False) else 16
+    return Host(binding.get_host_cpu_name(), known.flatten(), vector_bytes, arm or known.get("fma", False))
+
+
+def initialize() -> None:
+    """Make ready.
+
+    Raises:
+        OSError: The system does not allow a process to make code, or LLVM is too old.
+    """
+    with lock:
+        _machine(2)
+
+
+def object_code(text: str, level: int = 2) -> bytes:
+    """The machine code of a module: from the cache on disk if that has it, else compiled."""
+    if not config.CACHE:
+        return compile_text(text, level)
+    key = object_cache.key(text, str(level), _fingerprint())
+    found = object_cache.load(key)
+    if found is None:
+        found = compile_text(text, level)
+        object_cache.store(key, found)
+    return found
+
+
+def compile_text(text: str, level: int = 2) -> bytes:
+    """Compile a module to position-independent object code.
+
+    Args:
+        text: The module.
+        level: 2 to generate good code; 0 to generate it in a small part of the time.
+    """
+    with lock:
+        machine = _machine(level)
+        with _parsed(text) as module, _constants_in_place(text):
+            code: bytes = machine.emit_object(module)
+    return code
+
+
+def load(code: bytes, symbol: str) -> Library:
+    """Put object code into memory, ready to run.
+
+    Args:
+        code: What `compile_text` returned, in this process or in another one.
+        symbol: The function whose address is wanted.
+    """
+    with lock:
+        _unload()
+        number = next(_numbers)
+        if number % _LIBRARIES_PER_LINKER == 0:
+            _current[:] = [binding.create_lljit_compiler(_machine(2))]
+        (linker,) = _current
+        builder = binding.JITLibraryBuilder()
+        builder.add_object_img(code).add_current_process().export_symbol(symbol)
+        tracker = builder.link(linker, f"funcgrad{number}")
+        return Library(tracker[symbol], (tracker, linker))
+
+
+def load_text(text: str, symbol: str, level: int = 2) -> Library:
+    """Compile a module, or find it compiled, and put it into memory."""
+    try:
+        return load(object_code(text, level), symbol)
+    except RuntimeError:
+        # what was found on disk can't be linked; an error in the text itself is raised again here
+        return load(compile_text(text, level), symbol)
+
+
+def assembly(text: str) -> str:
+    """The machine code of a module, as assembly language."""
+    with lock:
+        machine = _machine(2)
+        with _parsed(text) as module, _constants_in_place(text):
+            return str(machine.emit_assembly(module))
+
+
+@cache
+def _fingerprint() -> str:
+    """What object code depends on besides the text."""
+    at = host()
+    llvm = ".".join(map(str, binding.llvm_version_info))
+    return "\n".join([binding.get_process_triple(), at.cpu, at.features, llvmlite.__version__, llvm])
+
+
+@cache
+def _target() -> Any:
+    if binding.llvm_version_info[0] < _OLDEST:
+        raise OSError(f"version {llvmlite.__version__} has LLVM {binding.llvm_version_info[0]}, {_OLDEST} is needed")
+    binding.check_jit_execution()
+    # newer versions initialize themselves, and say so by an error
+    with suppress(RuntimeError):
+        binding.initialize()
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    return binding.Target.from_default_triple()
+
+
+@cache
+def _machine(level: int) -> Any:
+    at = host()
+    return _target().create_target_machine(cpu=at.cpu, features=at.features, opt=level, reloc="pic")
+
+
+@contextmanager
+def _parsed(text: str) -> Iterator[Any]:
+    # The module is in a context of its own: what is left of it, types and constants, goes when the context does. Both
+    # are closed here, while the lock is held, and not when the last reference happens to go.
+    context = binding.create_context()
+    try:
+        module = binding.parse_assembly(text + _ATTRIBUTES, context)
+        try:
+            yield module
+        finally:
+            module.close()
+    finally:
+        context.close()
+
+
+@contextmanager
+def _constants_in_place(text: str) -> Iterator[None]:
+    many = text.count("splat (") > _MANY_CONSTANTS and binding.llvm_version_info[0] in _WITH_OPTION
+    if many:
+        binding.set_option("", "-disable-machine-licm=true")
+    try:
+        yield
+    finally:
+        if many:
+            binding.set_option("", "-disable-machine-licm=false")
