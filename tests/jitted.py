@@ -50,10 +50,18 @@ def same(got: Any, expected: Any) -> None:
     others, other_structure = fg.tree.flatten(expected)
     assert structure == other_structure
     for x, y in zip(leaves, others, strict=True):
-        assert type(x) is type(y)
+        assert type(x) is type(y) or _are_scalars(x, y)
         np.testing.assert_allclose(x, y, rtol=1e-13, atol=1e-13, equal_nan=True)
         if isinstance(x, np.ndarray):
             assert x.dtype == y.dtype
+
+
+def _are_scalars(x: Any, y: Any) -> bool:
+    """True if both are numbers of NumPy, which some of its functions return as arrays without axes.
+
+    For a truth value plus a Python number, Python itself gives one of its own, where the type rule says int64.
+    """
+    return isinstance(x, np.generic) and np.ndim(y) == 0 and (isinstance(y, np.ndarray) or type(y) is int)
 
 
 W = np.array([0.5, -0.3, 0.1])

@@ -15,10 +15,17 @@ import pytest
 
 import funcgrad as fg
 from funcgrad import lax
+from funcgrad.core import config
 from funcgrad.core.ir import Jaxpr
 
 Function = Callable[..., Any]
 X = np.array([0.5, -1.0, 2.0])
+
+
+@pytest.fixture
+def by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs run through NumPy: machine code computes a chain in registers and stores none of it."""
+    monkeypatch.setattr(config, "NATIVE", False)
 
 
 def close(a: Any, b: Any, rtol: float = 1e-10) -> None:
@@ -167,6 +174,7 @@ def test_the_backward_pass_computes_the_function_once_more_and_not_twice() -> No
     assert count(backward(fg.checkpoint(chain)), "sin") == 1
 
 
+@pytest.mark.usefixtures("by_numpy")
 def test_the_compiled_program_does_not_merge_it_with_the_forward_pass() -> None:
     text = fg.jit(fg.value_and_grad(fg.checkpoint(chain))).lower(1.0).compile().as_text()
     computed = [text.count(f" = {name} ") + text.count(f"# {name}\n") for name in ("tanh", "exp", "sin")]
@@ -220,6 +228,7 @@ def blocks(depth: int, wrap: Any) -> Function:
     return f
 
 
+@pytest.mark.usefixtures("by_numpy")
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
 def test_a_checkpointed_chain_needs_a_fraction_of_the_memory(compiled: bool) -> None:
     x = np.linspace(-1.0, 1.0, 20_000)
@@ -229,6 +238,7 @@ def test_a_checkpointed_chain_needs_a_fraction_of_the_memory(compiled: bool) -> 
     assert saved < plain / 2
 
 
+@pytest.mark.usefixtures("by_numpy")
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
 def test_in_two_levels_it_needs_about_the_square_root(compiled: bool) -> None:
     x = np.linspace(-1.0, 1.0, 20_000)

@@ -10,7 +10,7 @@ import gc
 import threading
 import tracemalloc
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad.compiler.engine import Executable, cached_executable, executable
+from funcgrad.core import config
 from funcgrad.core.errors import InternalError
 from funcgrad.core.ir import Equation, Jaxpr, Literal, evaluate
 from funcgrad.core.kinds import IndexMap, Library
@@ -32,6 +33,16 @@ from tests.cases import CASES
 from tests.programs import RandomProgram, assert_same_bits, inputs, programs
 
 F64 = np.dtype(float)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _without_machine_code() -> Iterator[None]:
+    """What holds of programs that NumPy runs; those that are machine code have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "NATIVE", False)
+        yield
+
+
 X = np.array([1.0, 2.0, 3.0])
 
 

@@ -32,7 +32,8 @@ from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Library, Pro
 from funcgrad.core.primitive import Masked, Primitive, Structured, Unbatched, out_types, plain
 from funcgrad.core.types import Typed, is_inexact, type_of
 from funcgrad.ops.dynamic import DynamicUpdateSlice
-from funcgrad.ops.index import IndexAdd, fill
+from funcgrad.ops.entries import fill
+from funcgrad.ops.index import IndexAdd
 from funcgrad.transforms.programs.branch import Cond
 from funcgrad.transforms.programs.call import Call
 from funcgrad.transforms.programs.custom_rule import CustomVjp
@@ -428,6 +429,16 @@ def test_the_staged_primitive_is_the_primitive(name: str, data: st.DataObject) -
             np.testing.assert_array_equal(a, b)
 
 
+def assert_rounded_alike(a: Any, b: Any) -> None:
+    """Equal but for rounding: machine code has its own exponentials, and its own order of adding up."""
+    if np.asarray(b).dtype.kind not in "fc":
+        np.testing.assert_array_equal(a, b)
+        return
+    finite = np.where(np.isfinite(b), np.abs(b), 0)
+    few = 16 * np.finfo(np.asarray(b).dtype).eps
+    np.testing.assert_allclose(a, b, rtol=few, atol=few * np.max(finite, initial=0), equal_nan=True)
+
+
 @names
 @settings(max_examples=20)
 @given(data=st.data())
@@ -437,7 +448,7 @@ def test_the_compiled_primitive_is_the_primitive(name: str, data: st.DataObject)
     with np.errstate(all="ignore"):
         got = cached_executable(jaxpr)(*consts, *case.args)
         for a, b in zip(got, evaluate(jaxpr, [*consts, *case.args]), strict=True):
-            np.testing.assert_array_equal(a, b)
+            assert_rounded_alike(a, b)
             assert type_of(a) == type_of(b)
 
 

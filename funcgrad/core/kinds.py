@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, final
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -147,44 +147,6 @@ class Running(Library):
     scaled: ClassVar[bool] = False
 
 
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class Repeat:
-    """Steps of one body: how often is known beforehand, or the first operand tells.
-
-    The other operands are constants, what is carried from step to step, and arrays of which each step takes a slice.
-    The results are the last carry, and for each other result of the body the array of what all steps gave.
-    """
-
-    length: int | None
-    consts: int
-    carry: int
-    reverse: bool
-    body: Jaxpr
-
-
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class Until:
-    """A body as long as a condition holds. The operands are constants of the one, of the other, and the carry."""
-
-    cond_consts: int
-    body_consts: int
-    cond: Jaxpr
-    body: Jaxpr
-
-
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class Choice:
-    """One of several jaxprs: the first operand tells which, unless there is only one."""
-
-    branches: tuple[Jaxpr, ...]
-
-
-Control: TypeAlias = "Repeat | Until | Choice"
-
-
 class Program(Primitive):
     """Jaxprs that run as one operation: a call, a branch, a loop. They have no constants: those are operands."""
 
@@ -196,11 +158,6 @@ class Program(Primitive):
     @property
     def inlined(self) -> Jaxpr | None:
         """The jaxpr that may stand in place of the operation, with the same inputs and outputs; None for most."""
-        return None
-
-    @property
-    def control(self) -> Control | None:
-        """How the jaxprs run, for a compiler that makes loops and branches of them; None if only `impl` says."""
         return None
 
     def pruned(self, used: tuple[bool, ...]) -> tuple[Program, tuple[bool, ...]]:

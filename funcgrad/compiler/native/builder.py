@@ -202,7 +202,7 @@ class Builder:
         return self.emit(f"{opcode} {x} to {type}", type)
 
     def intrinsic(self, name: str, *xs: Value) -> Value:
-        """`llvm.<name>` of operands and a result of one type: `fma`, `fabs`, `copysign`, `rint`, `sqrt` …"""
+        """`llvm.<name>` of operands and a result of one type: `fma`, `fabs`, `copysign`, `rint`, `sqrt` and others."""
         type = xs[0].type
         return self.call(f"llvm.{name}.{type.suffix}", type, *xs)
 

@@ -27,7 +27,7 @@ from funcgrad.compiler.native.folds import Folding, folding
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Offset, Statement, Store, operands, reads
 from funcgrad.compiler.native.nest import Access, Axis, Nest, plan_nest
 from funcgrad.compiler.native.scalars import code, combine
-from funcgrad.compiler.native.scalars_convert import constant_of, from_memory, memory_lane, to_memory
+from funcgrad.compiler.native.scalars_convert import constant_of, convert, from_memory, memory_lane, to_memory
 from funcgrad.core.ir import Atom, Literal
 from funcgrad.core.trace import Var
 
@@ -434,7 +434,7 @@ class LoopWriter:
         b = self._b
         size = int(s.buffer.dtype.itemsize)
         dtype = s.buffer.dtype
-        xs = [to_memory(b, x, dtype) for x in self._read(s.x, here)]
+        xs = [to_memory(b, convert(b, x, s.x.dtype, dtype), dtype) for x in self._read(s.x, here)]
         for u, (place, spread) in enumerate(self._targets(s, here)):
             x = xs[u if len(xs) > 1 else 0]
             if place.type.lanes == 1 and not spread:

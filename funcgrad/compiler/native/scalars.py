@@ -326,6 +326,9 @@ def _power_code(atoms: Sequence[Atom], out: Typed) -> Code | None:
         0.5: _TABLE[np.sqrt],
         -1.0: _TABLE[np.reciprocal],
         0.0: lambda b, dtype, xs: b.like(xs[0], 1),
+        # within one unit in the last place
+        3.0: lambda b, dtype, xs: _whole_power(b, dtype, xs[0], 3),
+        4.0: lambda b, dtype, xs: _whole_power(b, dtype, xs[0], 4),
     }
     if number is not None and float(number) in special:
         return lambda b, dtype, xs: special[float(number)](b, dtype, xs[:1])
@@ -333,12 +336,13 @@ def _power_code(atoms: Sequence[Atom], out: Typed) -> Code | None:
 
 
 def _whole_power(b: Builder, dtype: DType, x: Value, n: int) -> Value:
+    times = "fmul" if dtype.kind == "f" else "mul"
     y = None
     while n:
         if n & 1:
-            y = x if y is None else b.op("mul", y, x)
+            y = x if y is None else b.op(times, y, x)
         n >>= 1
-        x = b.op("mul", x, x) if n else x
+        x = b.op(times, x, x) if n else x
     return b.like(x, 1) if y is None else y
 
 

@@ -1,7 +1,8 @@
 """Lanes and dtypes: what a number of each dtype is in memory and in a register, and `astype` between them.
 
-A bool is a byte in memory and one bit in a register. Where NumPy's answer is that of the C compiler, for a float that no
-integer holds, it is what an x86-64 gives: the least integer of 32 or 64 bits, cut off to the width that is asked for.
+A bool is a byte in memory and one bit in a register. Where NumPy's answer is that of the C compiler, for a float that
+no integer holds, it is what an x86-64 gives: the least integer of 32 or 64 bits, cut off to the width that is asked
+for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Quotients that are integers, and remainders: `floor_divide`, `remainder` and `fmod`, of integers and of floats.
 
-A processor has no vector division of integers, but one of floats: of integers with at most 32 bits, the rounded quotient
-of floats with more than twice as many digits has the integer part of the exact one.
+A processor has no vector division of integers, but one of floats: of integers with at most 32 bits, the rounded
+quotient of floats with more than twice as many digits has the integer part of the exact one.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy as np
 
 from funcgrad.compiler.engine import cached_executable
 from funcgrad.core.ir import Jaxpr, with_outputs
-from funcgrad.core.kinds import Choice, Program
+from funcgrad.core.kinds import Program
 from funcgrad.core.primitive import Cotangent, Wanted
 from funcgrad.core.types import Array, ArrayType, Typed
 from funcgrad.ops.broadcast import batch_length
@@ -40,11 +40,6 @@ class Cond(Program):
 
     def pruned(self, used: tuple[bool, ...]) -> tuple[Cond, tuple[bool, ...]]:
         return Cond(tuple(with_outputs(branch, used) for branch in self.branches)), used
-
-    @property
-    def control(self) -> Choice:
-        # one branch needs no number, but has one here
-        return Choice(self.branches if len(self.branches) > 1 else self.branches * 2)
 
     def out_type(self, index: Typed, *xs: Typed) -> tuple[ArrayType, ...]:
         for branch in self.branches:

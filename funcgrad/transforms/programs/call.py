@@ -11,7 +11,7 @@ import numpy as np
 from funcgrad.compiler.engine import cached_executable
 from funcgrad.core.errors import InternalError
 from funcgrad.core.ir import Jaxpr, with_outputs
-from funcgrad.core.kinds import Choice, Program
+from funcgrad.core.kinds import Program
 from funcgrad.core.primitive import Cotangent, Unbatched, Wanted
 from funcgrad.core.types import Array, ArrayType, Typed
 from funcgrad.ops.broadcast import batch_length
@@ -69,10 +69,6 @@ class Call(Program):
     @property
     def inlined(self) -> Jaxpr | None:
         return self.jaxpr if self.policy is save_everything and not self.apart else None
-
-    @property
-    def control(self) -> Choice:
-        return Choice((self.jaxpr,))
 
     def pruned(self, used: tuple[bool, ...]) -> tuple[Call, tuple[bool, ...]]:
         return replace(self, jaxpr=with_outputs(self.jaxpr, used)), used

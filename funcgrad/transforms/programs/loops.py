@@ -15,7 +15,7 @@ import numpy as np
 
 from funcgrad.compiler.engine import cached_executable
 from funcgrad.core.ir import Jaxpr, with_outputs
-from funcgrad.core.kinds import Program, Repeat, Until
+from funcgrad.core.kinds import Program
 from funcgrad.core.primitive import Cotangent, Masked, Wanted
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array, ArrayType, Typed
@@ -81,10 +81,6 @@ class Scan(Program):
         a = int(self.length is None)
         b, c = a + self.consts, a + self.consts + self.carry
         return Parts(operands[:a], operands[a:b], operands[b:c], operands[c:])
-
-    @property
-    def control(self) -> Repeat:
-        return Repeat(self.length, self.consts, self.carry, self.reverse, self.body)
 
     def out_type(self, *operands: Typed) -> tuple[ArrayType, ...]:
         _, consts, init, xs = self.parts(operands)
@@ -190,10 +186,6 @@ class While(Program):
         """The operands by role: constants of the condition, constants of the body, carry."""
         a, b = self.cond_consts, self.cond_consts + self.body_consts
         return operands[:a], operands[a:b], operands[b:]
-
-    @property
-    def control(self) -> Until | None:
-        return Until(self.cond_consts, self.body_consts, self.cond, self.body)
 
     def out_type(self, *operands: Typed) -> tuple[ArrayType, ...]:
         cond_consts, consts, init = self.parts(operands)

@@ -1,0 +1,209 @@
+"""Machine code computes what NumPy computes: in every dtype, layout and shape, with the same errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import funcgrad as fg
+import funcgrad.numpy as fnp
+from funcgrad.compiler.engine import Executable
+from funcgrad.compiler.native import runtime
+from funcgrad.core.ir import Jaxpr, evaluate
+from tests.programs import RandomProgram, inputs, programs
+
+pytestmark = pytest.mark.skipif(not runtime.available(), reason="no LLVM here")
+A = np.arange(12.0).reshape(3, 4) - 5
+
+
+def all_native(f: Callable[..., Any], *args: Any) -> str:
+    """The kernels of a function that has code for everything."""
+    compiled = fg.jit(f).lower(*args).compile()
+    assert not compiled.as_text().startswith("def"), compiled.as_text()
+    return compiled.as_text()
+
+
+def agree(f: Callable[..., Any], *args: Any, rtol: float = 1e-13) -> None:
+    with np.errstate(all="ignore"):
+        got, expected = fg.tree.leaves(fg.jit(f)(*args)), fg.tree.leaves(f(*args))
+    for x, y in zip(got, expected, strict=True):
+        assert np.asarray(x).dtype == np.asarray(y).dtype
+        np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol, equal_nan=True)
+
+
+# ── whole programs
+
+
+@settings(max_examples=150)
+@given(program=programs(), seed=st.integers(0, 1000))
+def test_a_program_computes_what_evaluation_does(program: RandomProgram, seed: int) -> None:
+    args = inputs(seed)
+    with np.errstate(all="ignore"):
+        staged = fg.make_jaxpr(program)(*args)
+        constants = [x for _, x in staged.constants]
+        jaxpr = Jaxpr((*staged.inputs, *(v for v, _ in staged.constants)), (), staged.equations, staged.outputs)
+        before = [np.copy(x) for x in args]
+        got, expected = Executable(jaxpr)(*args, *constants), evaluate(jaxpr, [*args, *constants])
+    for x, y in zip(got, expected, strict=True):
+        scale = np.max(np.abs(y), initial=0, where=np.isfinite(y)) if np.asarray(y).dtype.kind == "f" else 0
+        np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-11 * scale, equal_nan=True)
+    for x, y in zip(args, before, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+ELEMENTWISE: dict[str, Callable[..., Any]] = {
+    "arithmetic": lambda x, y: (x + y, x - y, x * y, -x, abs(x)),
+    "quotients": lambda x, y: (x // y, x % y, np.fmod(x, y)),
+    "comparisons": lambda x, y: (x < y, x <= y, x == y, x != y, np.maximum(x, y), np.minimum(x, y)),
+    "converts": lambda x, y: (x.astype(np.int8), y.astype(np.float32), x.astype(bool), y.astype(np.int64)),
+    "selects": lambda x, y: (np.where(x > y, x, y), np.where(x, y, 3)),
+    "powers": lambda x, y: (x**2, x**1, x * 2 + 1),
+}
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"])
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_elementwise_operations_agree_bit_for_bit_in_every_dtype(name: str, dtype: str) -> None:
+    rng = np.random.default_rng(3)
+    special: list[Any] = [0, 1, 2, 7, 100]
+    if dtype[0] == "f":
+        special += [-1.5, -0.0, np.inf, -np.inf, np.nan, 6e-8, 60000.0]
+    if dtype[0] == "i":
+        special += [-1, -3, -7, np.iinfo(dtype).min, np.iinfo(dtype).max]
+    values = np.array([*special, *rng.integers(0, 100, 30)]).astype(dtype)
+    x, y = np.repeat(values, values.size), np.tile(values, values.size)
+    f = ELEMENTWISE[name]
+    with np.errstate(all="ignore"):
+        for a, b in zip(fg.jit(f)(x, y), f(x, y), strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+
+
+# ── layouts
+
+LAYOUTS: dict[str, Callable[[Any], Any]] = {
+    "Fortran": np.asfortranarray,
+    "strided": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "reversed": lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
+    "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder()),
+    "unaligned": lambda x: np.frombuffer(b"." + x.tobytes(), x.dtype, offset=1).reshape(x.shape),
+    "read-only": lambda x: np.broadcast_to(x, x.shape),
+    "broadcast": lambda x: np.broadcast_to(x[:1], x.shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_argument_may_lie_in_memory_as_it_likes(layout: str) -> None:
+    x = LAYOUTS[layout](A)
+    agree(lambda x: (x * 2 + 1, x.sum(axis=0), x.T @ x), x)
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 4), (1, 1), (2, 1, 3), (17,), (5, 33), (2, 3, 4, 5)])
+def test_every_shape_is_right(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).standard_normal(shape)
+    agree(lambda x: (x + 1, x.T * 2, x.sum(), x.sum(axis=0), fnp.cumsum(x), x.reshape(-1)[::-1]), x)
+    agree(lambda x: (x - x.mean(axis=-1, keepdims=True), x[..., None] * np.ones(3)) if x.size else x, x)
+
+
+# ── nests
+
+
+def test_a_softmax_is_one_nest() -> None:
+    text = all_native(lambda x: fg.nn.softmax(x, axis=1), A)
+    assert text.count("for each") == 1
+    agree(lambda x: fg.nn.softmax(x, axis=1), A)
+    agree(lambda x: fg.nn.softmax(x, axis=0), A)
+
+
+def test_mean_and_variance_are_one_nest() -> None:
+    f = lambda x: (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
+    assert all_native(f, A).count("for each") == 1
+    agree(f, A)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, 2, (0, 2), (1, 2), (0, 1)])
+@pytest.mark.parametrize("name", ["sum", "prod", "max", "min", "any", "all", "mean", "var"])
+def test_reductions_over_any_axes(name: str, axis: Any) -> None:
+    x = np.random.default_rng(0).standard_normal((5, 7, 19))
+    agree(lambda x: getattr(fnp, name)(x, axis=axis), x)
+    agree(lambda x: getattr(fnp, name)(np.where(x > 1, np.nan, x), axis=axis), x)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_the_first_of_equal_elements_is_found(axis: int | None) -> None:
+    rng = np.random.default_rng(0)
+    some_nan = np.where(rng.random((9, 9)) < 0.1, np.nan, 1.0)
+    for x in (rng.integers(0, 3, (40, 50)), rng.integers(0, 3, (7, 130)) * 1.0, some_nan):
+        agree(lambda x: (fnp.argmax(x, axis=axis), fnp.argmin(x, axis=axis)), x)
+
+
+def test_a_long_sum_is_as_exact_as_numpy() -> None:
+    x = np.random.default_rng(0).random(1_000_003).astype(np.float32)
+    true = x.astype(np.longdouble).sum()
+    assert abs(fg.jit(fnp.sum)(x) - true) / true < 1e-6
+
+
+# ── memory
+
+
+def test_writes_share_no_memory_that_is_still_read() -> None:
+    def f(x: Any) -> Any:
+        y = fg.at(x)[np.array([0, 0, 2])].add(x * x)
+        z = fg.at(y)[1].set(x[0] * x[2])
+        return (z * z * x).sum(), y
+
+    agree(fg.grad(lambda x: f(x)[0]), np.array([1.0, 2.0, 3.0]))
+    agree(f, np.array([1.0, 2.0, 3.0]))
+
+
+def test_results_belong_to_the_caller() -> None:
+    x = np.arange(3.0)
+    y, z, w = fg.jit(lambda x: (x, x * 1, x[::-1]))(x)
+    for out in (y, z, w):
+        assert out.flags.writeable
+        assert out.flags.owndata
+        assert not np.may_share_memory(out, x)
+
+
+# ── errors
+
+
+def test_an_index_out_of_bounds_says_which_and_where() -> None:
+    f = fg.jit(lambda x, i: x[i] * 2)
+    np.testing.assert_array_equal(f(A, np.array([0, -1])), A[[0, -1]] * 2)
+    with pytest.raises(IndexError, match=r"index 3 is out of bounds for axis 0 with size 3") as error:
+        f(A, np.array([0, 3]))
+    assert "test_native.py" in str(error.value)
+    np.testing.assert_array_equal(f(A, np.array([1])), A[[1]] * 2)
+
+
+def test_an_integer_is_divided_by_zero_as_numpy_does() -> None:
+    x = np.array([7, -7, np.iinfo(np.int64).min])
+    agree(lambda x, y: (x // y, x % y), x, np.array([0, 0, -1]))
+
+
+# ── parts of a program
+
+
+def test_what_has_no_code_runs_through_numpy_in_between() -> None:
+    f = lambda x: (fnp.sort(x * 2, axis=0) + 1).sum()
+    text = fg.jit(f).lower(A).compile().as_text()
+    assert text.count("# native") == 2
+    assert "sort" in text
+    agree(f, A)
+    agree(fg.grad(f), A)
+
+
+@pytest.mark.parametrize("stage", ["jaxpr", "kernels", "llvm", "asm"])
+def test_each_stage_can_be_read(stage: str) -> None:
+    assert fg.jit(lambda x: x * 2).lower(A).as_text(stage)
+
+
+def test_an_unknown_stage_is_refused() -> None:
+    with pytest.raises(fg.errors.ArgumentError, match="'kernels'"):
+        fg.jit(lambda x: x * 2).lower(A).as_text("hlo")
