@@ -44,14 +44,15 @@ class Layer:
     activation: str = dataclasses.field(default="tanh", metadata={"static": True})
 
 
-def same(got: Any, expected: Any) -> None:
-    """Equal in structure, in type, in dtype and in value."""
+def same(got: Any, expected: Any, narrowest: Any = float) -> None:
+    """Equal in structure, type, dtype and value, as far as what is computed in the `narrowest` dtype allows."""
     leaves, structure = fg.tree.flatten(got)
     others, other_structure = fg.tree.flatten(expected)
     assert structure == other_structure
     for x, y in zip(leaves, others, strict=True):
         assert type(x) is type(y) or _are_scalars(x, y)
-        np.testing.assert_allclose(x, y, rtol=1e-13, atol=1e-13, equal_nan=True)
+        few = max([1e-13, *(16 * np.finfo(t).eps for t in (np.asarray(y).dtype, narrowest) if np.dtype(t).kind == "f")])
+        np.testing.assert_allclose(x, y, rtol=few, atol=few, equal_nan=True)
         if isinstance(x, np.ndarray):
             assert x.dtype == y.dtype
 
