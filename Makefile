@@ -5,10 +5,10 @@ PEERS  := .venv-bench
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo examples test check docs bench clean distclean
+.PHONY: help demo examples test check docs bench bench-compiled clean distclean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.demo  ## train on handwritten digits
 	$(VENV)/bin/python examples/digits.py
@@ -33,6 +33,11 @@ docs: $(VENV)/.dev  ## build the documentation into site/
 
 bench: $(PEERS)/.bench  ## compare with autograd and JAX
 	$(PEERS)/bin/python -m benchmarks $(ARGS)
+	@echo
+	$(PEERS)/bin/python -m benchmarks.compiled $(ARGS)
+
+bench-compiled: $(PEERS)/.bench  ## compare jitted functions with JAX's
+	$(PEERS)/bin/python -m benchmarks.compiled $(ARGS)
 
 clean:  ## remove what the other targets wrote, but keep the environments
 	rm -rf build dist site .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

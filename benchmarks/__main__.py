@@ -36,27 +36,27 @@ CHECKPOINT_ROW = "checkpoint"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
-    print(_machine())
+    print(machine())
     libraries = load_installed()
     measured, wrong = Measured(), list[str]()
     gc.collect()
     gc.freeze()  # what the imports left is no garbage of any contender
     for row in ROWS:
         if options.rows.casefold() in row.name.casefold():
-            _progress(row.name)
+            progress(row.name)
             measured.times[row] = _measure(row, libraries, wrong, quick=options.quick)
     tools = installed_tools()
     for program in PROGRAM_ROWS:
         if options.rows.casefold() in program.name.casefold():
-            _progress(program.name)
+            progress(program.name)
             measured.programs[program] = _measure_program(program, tools, wrong, quick=options.quick)
     _measure_costs(measured, options)
     if options.rows.casefold() in MEMORY_ROW:
         measured.memory = _measure_memory(quick=options.quick)
     if options.rows.casefold() in IMPORT_ROW:
-        _progress("imports")
+        progress("imports")
         measured.imports = import_times(rounds=3 if options.quick else 7)
-    _progress("")
+    progress("")
     _print(measured, options)
     for message in wrong:
         print(f"WRONG: {message}", file=sys.stderr)
@@ -107,11 +107,11 @@ def _measure_costs(measured: Measured, options: argparse.Namespace) -> None:
     if not is_installed("funcgrad"):
         return
     if options.rows.casefold() in GROWTH_ROW:
-        _progress("growth of a scan")
+        progress("growth of a scan")
         measured.growth = loop_growth(effort)
     if options.rows.casefold() in CHECKPOINT_ROW:
         for how, jit in (("eager", False), ("jit", True)):
-            _progress(f"checkpoint, {how}")
+            progress(f"checkpoint, {how}")
             measured.checkpointing[how] = checkpointing(effort, jit=jit)
 
 
@@ -121,12 +121,12 @@ def _measure_memory(*, quick: bool) -> dict[str, dict[str, float]]:
     names = [name for name in ("funcgrad", "autograd") if is_installed(name)]
     ratios: dict[str, dict[str, float]] = {}
     for chain in memory.CHAINS:
-        _progress(f"memory, 200 × {chain}")
+        progress(f"memory, 200 × {chain}")
         ratios[chain] = {name: memory.peak_ratio(name, chain, n) for name in names}
     return ratios
 
 
-def _machine() -> str:
+def machine() -> str:
     """One line that says what was compared, and where."""
     found = []
     for package in ("funcgrad", "numpy", "autograd", "jax", "torch"):
@@ -155,7 +155,7 @@ def _print(measured: Measured, options: argparse.Namespace) -> None:
     print("\n\n".join(table for table in tables if table))
 
 
-def _progress(text: str) -> None:
+def progress(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 

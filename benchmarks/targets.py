@@ -55,22 +55,22 @@ class Target:
 
 def targets(measured: Measured) -> Iterator[Target]:
     """The targets in the order of importance."""
-    yield _at_least("gradient of small rows: times faster than autograd", 3.0, measured.mean_ratio("autograd"))
+    yield at_least("gradient of small rows: times faster than autograd", 3.0, measured.mean_ratio("autograd"))
     yield _never_slower(measured)
-    yield _at_least("gradient of small rows: times faster than JAX eager", 25.0, measured.mean_ratio("jax eager"))
-    yield _at_most("overhead per primitive, in µs", 4.0, measured.overhead(FUNCGRAD))
+    yield at_least("gradient of small rows: times faster than JAX eager", 25.0, measured.mean_ratio("jax eager"))
+    yield at_most("overhead per primitive, in µs", 4.0, measured.overhead(FUNCGRAD))
     for row in ROWS:
         if row.size is Size.LARGE:
             promise = f"{row.name}: funcgrad / NumPy by hand"
-            yield _at_most(promise, 1.10, measured.ratio(row, FUNCGRAD, BY_HAND))
-    yield _at_most("x[i] loop: time for n = 4,000 / time for n = 400", 12.0, _growth(measured.times))
+            yield at_most(promise, 1.10, measured.ratio(row, FUNCGRAD, BY_HAND))
+    yield at_most("x[i] loop: time for n = 4,000 / time for n = 400", 12.0, _growth(measured.times))
     yield from _growth_targets(measured.growth)
     for how, figures in measured.checkpointing.items():
         yield _checkpoint_target(how, figures)
     for chain, ratios in measured.memory.items():
-        yield _at_most(f"peak memory / saved values, 200 × {chain}", 1.10, ratios.get(FUNCGRAD))
+        yield at_most(f"peak memory / saved values, 200 × {chain}", 1.10, ratios.get(FUNCGRAD))
     seconds = measured.imports.get(FUNCGRAD)
-    yield _at_most("import beyond NumPy, in ms", 60.0, None if seconds is None else seconds * 1e3)
+    yield at_most("import beyond NumPy, in ms", 60.0, None if seconds is None else seconds * 1e3)
 
 
 def _row(name: str, rows: Sequence[Row] = ROWS) -> Row:
@@ -91,8 +91,8 @@ def _never_slower(measured: Measured) -> Target:
 
 def _growth_targets(growth: LoopGrowth | None) -> Iterator[Target]:
     what = f"gradient of a scan of {LONG:,} steps / {SHORT:,}"
-    yield _at_most(f"{what}: time", 4.8, None if growth is None else growth.time)
-    yield _at_most(f"{what}: peak memory", 4.4, None if growth is None else growth.memory)
+    yield at_most(f"{what}: time", 4.8, None if growth is None else growth.time)
+    yield at_most(f"{what}: peak memory", 4.4, None if growth is None else growth.memory)
     promise = "equations of its jaxpr: as many for both"
     if growth is None:
         yield Target(promise)
@@ -107,11 +107,11 @@ def _checkpoint_target(how: str, figures: Checkpointing) -> Target:
     return Target(promise, f"{figures.memory:.2f}, {figures.forward_passes:.2f}", kept)
 
 
-def _at_least(promise: str, limit: float, figure: float | None) -> Target:
+def at_least(promise: str, limit: float, figure: float | None) -> Target:
     promise = f"{promise} ≥ {limit:g}"
     return Target(promise) if figure is None else Target(promise, f"{figure:.2f}", figure >= limit)
 
 
-def _at_most(promise: str, limit: float, figure: float | None) -> Target:
+def at_most(promise: str, limit: float, figure: float | None) -> Target:
     promise = f"{promise} ≤ {limit:g}"
     return Target(promise) if figure is None else Target(promise, f"{figure:.2f}", figure <= limit)
