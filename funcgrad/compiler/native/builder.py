@@ -344,6 +344,15 @@ class Builder:
             for x, y in zip(out1, out2, strict=True)
         ]
 
+    def either(self, condition: Value, yes: Callable[[], Any], no: Callable[[], Any]) -> None:
+        """Run `yes()` if a scalar condition holds, else `no()`, for what they do."""
+
+        def run(then: Callable[[], Any]) -> list[Value]:
+            then()
+            return []
+
+        self.branch(condition, lambda: run(yes), lambda: run(no))
+
     def when(self, condition: Value, then: Callable[[], Any]) -> None:
         """Run `then()` if a scalar condition holds."""
         name, after = self._name("then"), self._name("joined")

@@ -11,9 +11,11 @@ from typing import Any, NoReturn, final
 
 from funcgrad.compiler.native import partition, runtime
 from funcgrad.compiler.native.expand import expand
-from funcgrad.compiler.native.fuse import Schedule, fuse
+from funcgrad.compiler.native.fuse import fuse
 from funcgrad.compiler.native.kernel import Kernel, check_kernel
+from funcgrad.compiler.native.lower import lower
 from funcgrad.compiler.native.program import ProgramWriter, addresses
+from funcgrad.compiler.native.steps import Routine, Schedule, routines_of
 from funcgrad.compiler.segment import Segment, StoppedError
 from funcgrad.compiler.simplify import simplify
 from funcgrad.core import config
@@ -57,7 +59,8 @@ def usable() -> bool:
 
 def with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
     """The program with its segments as operations, each of which is compiled."""
-    expanded = simplify(expand(jaxpr, partition.has_code))
+    has_code = partition.has_code
+    expanded = simplify(lower(expand(jaxpr, has_code), has_code))
     natives: list[Native] = []
     equations: list[Equation] = []
     for part in partition.partition(expanded):
@@ -78,15 +81,11 @@ def compile_segment(jaxpr: Jaxpr) -> Native:
     """The machine code of a jaxpr all of whose equations have code."""
     from funcgrad.compiler.native import llvm  # heavy: imported when first needed
 
-    outputs = [v for v in jaxpr.outputs if isinstance(v, Var)]
-    schedule = fuse(jaxpr.inputs, jaxpr.equations, outputs)
+    schedule = fuse(jaxpr)
     if config.CHECK:
-        for step in schedule.steps:
-            if isinstance(step, Kernel):
-                check_kernel(step)
-    writer = ProgramWriter(jaxpr.inputs, schedule, llvm.host().vector_bytes)
+        _check(schedule)
+    writer = ProgramWriter(Routine(jaxpr.inputs, schedule), llvm.host().vector_bytes)
     text = writer.write()
-
     program = runtime.Program(
         text=text,
         inputs=jaxpr.in_types,
@@ -97,6 +96,15 @@ def compile_segment(jaxpr: Jaxpr) -> Native:
         fail=_stop,
     )
     return Native(jaxpr, schedule, text, runtime.bind(program))
+
+
+def _check(schedule: Schedule) -> None:
+    """Prove that all kernels are well formed."""
+    for step in schedule.steps:
+        if isinstance(step, Kernel):
+            check_kernel(step)
+        for routine in routines_of(step):
+            _check(routine.schedule)
 
 
 def _stop(code: int, *numbers: int) -> NoReturn:
