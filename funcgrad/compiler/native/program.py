@@ -10,14 +10,14 @@ import math
 from collections.abc import Sequence
 from typing import final
 
-from funcgrad.compiler.native import blas
+from funcgrad.compiler.native import blas, running
 from funcgrad.compiler.native import contraction as products
 from funcgrad.compiler.native.builder import I64, PTR, Builder, Module, Value
-from funcgrad.compiler.native.fuse import Product, Schedule, Step
+from funcgrad.compiler.native.fuse import Product, Scan, Schedule, Step
 from funcgrad.compiler.native.kernel import Kernel
 from funcgrad.compiler.native.loops import LoopWriter
 from funcgrad.compiler.native.memory import Memory, buffers_of, plan_memory
-from funcgrad.core.kinds import Contraction
+from funcgrad.core.kinds import Contraction, Running
 from funcgrad.core.trace import Var
 from funcgrad.core.views import contiguous, size
 
@@ -113,6 +113,8 @@ def terms_of(step: Product) -> tuple[str, str, str]:
 def _work(step: Step) -> int:
     if isinstance(step, Kernel):
         return size(step.domain)
+    if isinstance(step, Scan):
+        return size(step.out.shape)
     shapes = (*step.operands[0][1].shape, *step.operands[1][1].shape)
     lengths = dict(zip("".join(terms_of(step)[:2]), shapes, strict=True))
     return math.prod(lengths.values()) // 8
@@ -136,6 +138,8 @@ class _Part:
             reads, writes = buffers_of(step)
             pointers = {v: self._pointer(v) for v in sorted(reads | writes, key=self._place)}
             LoopWriter(self._b, step, pointers, self._slot(self._inputs + self._outputs + 2), self._bytes).write()
+        elif isinstance(step, Scan):
+            self._scan(step)
         else:
             self._product(number, step)
 
@@ -160,6 +164,12 @@ class _Part:
         if kind < 2:
             return self._slot(at + kind * self._inputs)
         return self._b.offset(self._slot(self._inputs + self._outputs), at, "i8")
+
+    def _scan(self, step: Scan) -> None:
+        primitive = step.equation.primitive
+        assert isinstance(primitive, Running)
+        operands = [(self._pointer(root), root.dtype, view) for root, view in step.operands]
+        running.emit(self._b, primitive, operands, (self._pointer(step.out), step.out.dtype), self._bytes)
 
     def _product(self, number: int, step: Product) -> None:
         b = self._b
