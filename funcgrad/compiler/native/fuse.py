@@ -19,10 +19,11 @@ from typing import final
 from funcgrad.compiler.native.groups import Group, Operand, finished, same
 from funcgrad.compiler.native.kernel import Compute, Fold, Load, Offset, Store
 from funcgrad.compiler.native.lower import Lowered
-from funcgrad.compiler.native.steps import Block, Branch, Call, Loop, Product, Routine, Schedule, Slices, Step
+from funcgrad.compiler.native.running import readable
+from funcgrad.compiler.native.steps import Block, Branch, Call, Loop, Product, Routine, Schedule, Slices, Step, Sweep
 from funcgrad.core.flow import Branched, Called, Looped
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal
-from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Scatter
+from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter
 from funcgrad.core.trace import Var
 from funcgrad.core.types import Shape
 from funcgrad.core.views import Places, Position, View, Writing, contiguous, size
@@ -82,6 +83,8 @@ class _Fuser:
                 self._reduction(equation)
             case Contraction():
                 self._product(equation)
+            case Running():
+                self._running(equation, primitive)
             case IndexMap() | Scatter():
                 self._moved(equation)
             case Lowered():
@@ -130,6 +133,18 @@ class _Fuser:
         (out,) = equation.outputs
         self._made[out] = len(self._steps)
         self._steps.append(Product(equation, (places[0], places[1])))
+
+    def _running(self, equation: Equation, primitive: Running) -> None:
+        places = []
+        for x in equation.inputs:
+            x = self._variable(x)
+            root, view = self._places[x]
+            if not readable(view, primitive.axis):
+                root, view = self._copied(x)
+            self._store(root)
+            places.append((root, view))
+        self._made[equation.outputs[0]] = len(self._steps)
+        self._steps.append(Sweep(equation, tuple(places)))
 
     def _moved(self, equation: Equation) -> None:
         primitive = equation.primitive
@@ -452,10 +467,10 @@ class _Fuser:
             buffers.append(root)
         steps: list[Step] = []
         for step in (*self._first, *self._steps):
-            if not isinstance(step, Group):
+            if isinstance(step, Group):
+                steps += [finished(step)] if 0 not in step.domain else []
+            elif not isinstance(step, Sweep) or 0 not in step.out.shape:
                 steps.append(step)
-            elif 0 not in step.domain:
-                steps.append(finished(step))
         return Schedule(steps, buffers, self._successors)
 
 

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import final
 
+from funcgrad.compiler.native import positions
 from funcgrad.compiler.native.builder import I1, I64, Builder, Type, Value, constant
 from funcgrad.compiler.native.folds import Folding, folding
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Offset, Statement, Store, operands, reads
@@ -70,7 +71,10 @@ class LoopWriter:
         self._buffers = pointers
         self._failed = failed
         self.nest: Nest = plan_nest(kernel, vector_bytes)
+        self._vector_bytes = vector_bytes
         self._folds: dict[Var, Folding] = {}
+        # positions that are known to be within bounds, counted from the start
+        self._trusted: set[Offset] = set()
         # what is in scope
         self._values: dict[Var, Lanes] = {}
         self._places: dict[Access, Value] = {}
@@ -117,13 +121,31 @@ class LoopWriter:
                     body(replace(here, entered=entered))
 
         if axis is not self.nest.along:
-            self._plain(0, axis.length, 1, lambda i: step(i, 1, None))
+            self._singly(axis, lambda i: step(i, 1, None))
             return
         block, whole, rest = self._parts(axis)
         if whole:
             self._plain(0, whole, block, lambda i: step(i, self.nest.unroll, None))
         if rest:
             self._plain(whole, axis.length, self.nest.lanes, lambda i: step(i, 1, self._mask(i, axis.length)))
+
+    def _singly(self, axis: Axis, body: Callable[[Value], None]) -> None:
+        """One index after the other; the innermost loop takes positions that are within bounds as they stand."""
+        innermost = axis is self.nest.outer[-1] and not self.nest.inner
+        checked = positions.checkable(self._kernel, axis) if innermost else []
+        if not checked:
+            self._plain(0, axis.length, 1, body)
+            return
+        places = [self._places[c.load] for c in checked]
+
+        def trusting(run: Callable[[], None]) -> None:
+            self._trusted = {c.offset for c in checked}
+            run()
+            self._trusted = set()
+
+        whole = positions.in_blocks(self._b, axis.length, checked, places, self._vector_bytes, body, trusting)
+        if whole < axis.length:
+            self._plain(whole, axis.length, 1, body)
 
     def _parts(self, axis: Axis) -> tuple[int, int, bool]:
         """The size of a block, where the last whole one ends, and whether something is left."""
@@ -386,6 +408,9 @@ class LoopWriter:
             dtype = offset.index.dtype
             if x.type.lane != "i64":
                 x = b.cast("sext" if dtype.kind == "i" else "zext", x, "i64")
+            if offset in self._trusted:
+                out.append(x)
+                continue
             length = b.like(x, offset.length)
             if dtype.kind == "i":
                 below = b.compare("slt", x, b.like(x, 0))

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from funcgrad.compiler.native import contraction as products
-from funcgrad.compiler.native import scalars
+from funcgrad.compiler.native import running, scalars
 from funcgrad.compiler.native.lower import Lowered
 from funcgrad.compiler.native.scalars_convert import lane_of
 from funcgrad.core.flow import Looped
 from funcgrad.core.ir import Equation, Jaxpr
-from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Scatter
+from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter
 from funcgrad.core.trace import Var
 from funcgrad.core.views import Places, contiguous
 
@@ -38,7 +38,20 @@ def partition(jaxpr: Jaxpr) -> list[Equation | Jaxpr]:
         if inside:
             out.append(_segment(inside, wanted))
         out += outside
+    if len(out) == 1 and isinstance(out[0], Jaxpr):
+        return [_whole(jaxpr, out[0])]
     return out
+
+
+def _whole(jaxpr: Jaxpr, segment: Jaxpr) -> Jaxpr:
+    """The only segment of a program, with the program's inputs and outputs: a call of it is all there is to do."""
+    made = {x for x in segment.outputs if isinstance(x, Var)}
+    outputs = [x for x in jaxpr.outputs if isinstance(x, Var)]
+    if made != set(outputs) or not len(made) == len(outputs) == len(jaxpr.outputs):
+        return segment
+    if any(lane_of(x.dtype) is None for x in jaxpr.inputs):
+        return segment
+    return Jaxpr(jaxpr.inputs, (), segment.equations, jaxpr.outputs)
 
 
 def _layers(jaxpr: Jaxpr, code: Sequence[bool]) -> list[int]:
@@ -113,6 +126,8 @@ def has_code(equation: Equation) -> bool:
             return _reduces(equation, primitive)
         case Contraction():
             return len({x.dtype for x in values}) == 1 and products.has_code(*(x.dtype for x in values))
+        case Running():
+            return running.has_code(equation)
         case IndexMap() | Scatter():
             return _moves(equation, primitive)
     return False

@@ -11,15 +11,15 @@ import math
 from collections.abc import Sequence
 from typing import final
 
-from funcgrad.compiler.native import blas, flow
+from funcgrad.compiler.native import blas, flow, running
 from funcgrad.compiler.native import contraction as products
 from funcgrad.compiler.native.builder import I64, PTR, Builder, Module, Value
 from funcgrad.compiler.native.kernel import Kernel
 from funcgrad.compiler.native.loops import LoopWriter
 from funcgrad.compiler.native.memory import Memory, buffers_of, plan_memory
 from funcgrad.compiler.native.part import FRAME, Function, Part
-from funcgrad.compiler.native.steps import Branch, Call, Loop, Product, Routine, Step, routines_of
-from funcgrad.core.kinds import Contraction
+from funcgrad.compiler.native.steps import Branch, Call, Loop, Product, Routine, Step, Sweep, routines_of
+from funcgrad.core.kinds import Contraction, Running
 from funcgrad.core.views import contiguous, size
 
 # in instructions; a function is closed when it has more
@@ -129,8 +129,16 @@ class ProgramWriter:
                 LoopWriter(part.b, step, {v: part.pointer(v) for v in buffers}, part.record, self._bytes).write()
             case Product():
                 self._product(part, number, step)
+            case Sweep():
+                self._sweep(part, step)
             case Call() | Branch() | Loop():
                 flow.emit(part, number, step, self._functions)
+
+    def _sweep(self, part: Part, step: Sweep) -> None:
+        primitive = step.equation.primitive
+        assert isinstance(primitive, Running)
+        operands = [(part.pointer(root), root.dtype, view) for root, view in step.operands]
+        running.emit(part.b, primitive, operands, (part.pointer(step.out), step.out.dtype), self._bytes)
 
     def _product(self, part: Part, number: int, step: Product) -> None:
         lane = products.lane_of_dtype(step.out.dtype)
@@ -146,7 +154,7 @@ class ProgramWriter:
         return self.externals.index(name)
 
     def _scratch(self, step: Step) -> int:
-        if isinstance(step, Kernel):
+        if isinstance(step, Kernel | Sweep):
             return 0
         if not isinstance(step, Product):
             return flow.scratch_bytes(step, self._functions)
@@ -158,6 +166,8 @@ class ProgramWriter:
         match step:
             case Kernel():
                 return size(step.domain)
+            case Sweep():
+                return size(step.out.shape)
             case Product():
                 shapes = (*step.operands[0][1].shape, *step.operands[1][1].shape)
                 lengths = dict(zip("".join(terms_of(step)[:2]), shapes, strict=True))

@@ -2,6 +2,7 @@
 
     Kernel   a loop nest (see `kernel`)
     Product  a contraction
+    Sweep    a running operation, such as a cumulative sum
     Call     another function, once
     Branch   one of several functions
     Loop     a function again and again
@@ -38,6 +39,25 @@ class Product:
         """As text."""
         factors = " ".join(f"{name(root)}{list(view.shape)}" for root, view in self.operands)
         return f"{name(self.out)} = {self.equation.primitive.show()} {factors}"
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Sweep:
+    """A running operation, on views of buffers."""
+
+    equation: Equation
+    operands: tuple[tuple[Var, View], ...]
+
+    @property
+    def out(self) -> Var:
+        """The result, which is a buffer of its own."""
+        return self.equation.outputs[0]
+
+    def show(self, name: Namer) -> str:
+        """As text."""
+        operands = " ".join(f"{name(root)}{list(view.shape)}" for root, view in self.operands)
+        return f"{name(self.out)} = {self.equation.primitive.show()} {operands}"
 
 
 @final
@@ -175,7 +195,7 @@ class Loop:
 
 
 Flow: TypeAlias = Call | Branch | Loop
-Step: TypeAlias = Kernel | Product | Flow
+Step: TypeAlias = Kernel | Product | Sweep | Flow
 
 
 @final
