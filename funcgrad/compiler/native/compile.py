@@ -1,6 +1,7 @@
 """From a simplified jaxpr to machine code, as far as there is code for it.
 
-jaxpr ──expand──▶ jaxpr ──partition──▶ segments ──fuse──▶ kernels ──plan_memory──▶ ──write──▶ LLVM ──▶ builtin
+jaxpr ──expand──▶ jaxpr ──partition──▶ segments ──without_complex──▶ segments of reals
+segment ──fuse──▶ kernels ──plan_memory──▶ ──write──▶ LLVM ──▶ builtin
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, final
 
 from funcgrad.compiler.native import partition, runtime
+from funcgrad.compiler.native.complex_parts import without_complex
 from funcgrad.compiler.native.expand import expand
 from funcgrad.compiler.native.fuse import Schedule, fuse
 from funcgrad.compiler.native.kernel import Kernel, check_kernel
@@ -78,13 +80,14 @@ def compile_segment(jaxpr: Jaxpr) -> Native:
     """The machine code of a jaxpr all of whose equations have code."""
     from funcgrad.compiler.native import llvm  # heavy: imported when first needed
 
-    outputs = [v for v in jaxpr.outputs if isinstance(v, Var)]
-    schedule = fuse(jaxpr.inputs, jaxpr.equations, outputs)
+    real = without_complex(jaxpr)
+    outputs = [v for v in real.outputs if isinstance(v, Var)]
+    schedule = fuse(real.inputs, real.equations, outputs)
     if config.CHECK:
         for step in schedule.steps:
             if isinstance(step, Kernel):
                 check_kernel(step)
-    writer = ProgramWriter(jaxpr.inputs, schedule, llvm.host().vector_bytes)
+    writer = ProgramWriter(real.inputs, schedule, llvm.host().vector_bytes)
     text = writer.write()
 
     program = runtime.Program(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from funcgrad.compiler.native import contraction as products
 from funcgrad.compiler.native import scalars
+from funcgrad.compiler.native.complex_parts import has_rule, is_complex
 from funcgrad.compiler.native.scalars_convert import lane_of
 from funcgrad.core.ir import Equation, Jaxpr
 from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Scatter
@@ -65,9 +66,12 @@ def has_code(equation: Equation) -> bool:
     """True if an equation can be a part of a native segment."""
     primitive = equation.primitive
     values = (*equation.inputs, *equation.outputs)
-    if primitive.multiple or primitive.effect or any(lane_of(x.dtype) is None for x in values):
+    if primitive.multiple or primitive.effect or any(n < 0 for x in values for n in x.shape):
         return False
-    if any(n < 0 for x in values for n in x.shape):
+    if is_complex(equation):
+        moves = isinstance(primitive, IndexMap | Scatter)
+        return (not moves or _moves(equation, primitive)) and has_rule(equation)
+    if any(lane_of(x.dtype) is None for x in values):
         return False
     match primitive:
         case Elementwise():
