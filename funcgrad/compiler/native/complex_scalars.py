@@ -34,6 +34,10 @@ class Reals(Protocol):
         """`x` where `c`, else `y`."""
         raise NotImplementedError
 
+    def fma(self, x: Atom, y: Atom, z: Atom) -> Atom:
+        """`x·y + z`, rounded once."""
+        raise NotImplementedError
+
     def number(self, x: float) -> Atom:
         """A number of the dtype."""
         raise NotImplementedError
@@ -60,6 +64,13 @@ def _conjugate(c: Reals, x: Pair) -> Pair:
 
 
 def _multiply(c: Reals, x: Pair, y: Pair) -> Pair:
+    """Rounded as the vector code of NumPy does it."""
+    real = c.fma(x[0], y[0], c(np.negative, c(np.multiply, x[1], y[1])))
+    return real, c.fma(x[0], y[1], c(np.multiply, x[1], y[0]))
+
+
+def _times(c: Reals, x: Pair, y: Pair) -> Pair:
+    """Rounded as in NumPy's powers."""
     real = c(np.subtract, c(np.multiply, x[0], y[0]), c(np.multiply, x[1], y[1]))
     return real, c(np.add, c(np.multiply, x[0], y[1]), c(np.multiply, x[1], y[0]))
 
@@ -124,8 +135,7 @@ def _sign(c: Reals, x: Pair) -> Pair:
     size = _absolute(c, x)
     infinite = [c(np.isinf, part) for part in x]
     zero, huge = c(np.equal, size, 0.0), c(np.isinf, size)
-    lost = c(np.logical_or, c(np.isnan, x[0]), c(np.isnan, x[1]))
-    lost = c(np.logical_or, lost, c(np.logical_and, *infinite))
+    lost = c(np.logical_or, c(np.isnan, size), c(np.logical_and, *infinite))
     out = []
     for part, inside in zip(x, infinite, strict=True):
         far = c.select(inside, c(np.copysign, 1.0, part), 0.0)
@@ -190,17 +200,23 @@ def _log(c: Reals, x: Pair) -> Pair:
 
 
 def power(exponent: int) -> Rule:
-    """x to the power of an integer, by repeated squaring."""
+    """x to the power of an integer, by repeated squaring. A negative power of 0 is NaN."""
 
     def rule(c: Reals, x: Pair) -> Pair:
-        n, y, square = abs(exponent), None, x
+        if exponent == 3:
+            return _times(c, x, _times(c, x, x))
+        # from 1 on, as NumPy does: in 1·x, an infinite part makes the other one NaN
+        n, y, square = abs(exponent), _one(c), x
         while n:
             if n & 1:
-                y = square if y is None else _multiply(c, y, square)
+                y = _times(c, y, square)
             n >>= 1
-            square = _multiply(c, square, square) if n else square
-        assert y is not None
-        return y if exponent > 0 else _divide(c, _one(c), y)
+            square = _times(c, square, square) if n else square
+        if exponent > 0:
+            return y
+        zero = _equal(c, x, (c.number(0.0), c.number(0.0)))
+        real, imag = _divide(c, _one(c), y)
+        return c.select(zero, np.nan, real), c.select(zero, np.nan, imag)
 
     return rule
 
