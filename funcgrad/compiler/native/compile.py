@@ -1,6 +1,7 @@
 """From a simplified jaxpr to machine code, as far as there is code for it.
 
-jaxpr ──expand──▶ jaxpr ──partition──▶ segments ──fuse──▶ kernels ──plan_memory──▶ ──write──▶ LLVM ──▶ builtin
+jaxpr ──expand──▶ jaxpr ──partition──▶ segments ──without_complex──▶ segments of reals
+segment ──fuse──▶ kernels ──plan_memory──▶ ──write──▶ LLVM ──▶ builtin
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, final
 
 from funcgrad.compiler.native import partition, runtime
+from funcgrad.compiler.native.complex_parts import without_complex
 from funcgrad.compiler.native.expand import expand
 from funcgrad.compiler.native.fuse import fuse
 from funcgrad.compiler.native.kernel import Kernel, check_kernel
@@ -81,10 +83,11 @@ def compile_segment(jaxpr: Jaxpr) -> Native:
     """The machine code of a jaxpr all of whose equations have code."""
     from funcgrad.compiler.native import llvm  # heavy: imported when first needed
 
-    schedule = fuse(jaxpr)
+    real = without_complex(jaxpr)
+    schedule = fuse(real)
     if config.CHECK:
         _check(schedule)
-    writer = ProgramWriter(Routine(jaxpr.inputs, schedule), llvm.host().vector_bytes)
+    writer = ProgramWriter(Routine(real.inputs, schedule), llvm.host().vector_bytes)
     text = writer.write()
     program = runtime.Program(
         text=text,

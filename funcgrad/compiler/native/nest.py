@@ -178,6 +178,9 @@ def _cost(
         runs = math.prod(a.length for a in on)
         if axis is None or axis not in on:
             total += runs * _weight(s)
+        elif isinstance(s, Load | Store) and axis.strides[s] == 2 and not s.offsets:
+            # two vectors of neighbours and a shuffle
+            total += runs * steps * 2
         elif isinstance(s, Load | Store) and not _consecutive(s, axis, depends):
             total += runs * _GATHERED
         else:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from funcgrad.compiler.native import contraction as products
 from funcgrad.compiler.native import running, scalars
+from funcgrad.compiler.native.complex_parts import has_rule, is_complex, part_dtype
 from funcgrad.compiler.native.lower import Lowered
 from funcgrad.compiler.native.scalars_convert import lane_of
 from funcgrad.core.flow import Looped
@@ -49,7 +50,7 @@ def _whole(jaxpr: Jaxpr, segment: Jaxpr) -> Jaxpr:
     outputs = [x for x in jaxpr.outputs if isinstance(x, Var)]
     if made != set(outputs) or not len(made) == len(outputs) == len(jaxpr.outputs):
         return segment
-    if any(lane_of(x.dtype) is None for x in jaxpr.inputs):
+    if any(lane_of(x.dtype) is None and part_dtype(x.dtype) is None for x in jaxpr.inputs):
         return segment
     return Jaxpr(jaxpr.inputs, (), segment.equations, jaxpr.outputs)
 
@@ -115,9 +116,12 @@ def has_code(equation: Equation) -> bool:
     values = (*equation.inputs, *equation.outputs)
     if isinstance(primitive, Lowered):
         return _flows(equation, primitive)
-    if primitive.multiple or primitive.effect or any(lane_of(x.dtype) is None for x in values):
+    if primitive.multiple or primitive.effect or any(n < 0 for x in values for n in x.shape):
         return False
-    if any(n < 0 for x in values for n in x.shape):
+    if is_complex(equation):
+        moves = isinstance(primitive, IndexMap | Scatter)
+        return (not moves or _moves(equation, primitive)) and has_rule(equation)
+    if any(lane_of(x.dtype) is None for x in values):
         return False
     match primitive:
         case Elementwise():

@@ -274,6 +274,8 @@ def code(b: Builder, primitive: Elementwise, xs: Sequence[Value], atoms: Sequenc
     if key == "select":
         yes, no = (convert(b, x, a.dtype, out.dtype) for x, a in zip(xs[1:], atoms[1:], strict=True))
         return b.select(truth(b, xs[0]), yes, no)
+    if key == "fma":
+        return b.fma(*xs)
     if key is np.power:
         power = _power_code(atoms, out)
         assert power is not None
