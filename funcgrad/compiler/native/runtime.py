@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 import numpy as np
 
-from funcgrad.compiler.native import layout
+from funcgrad.compiler.native import layout, shared
 from funcgrad.compiler.native.entry import entry_text
 from funcgrad.core.errors import InternalError
 from funcgrad.core.types import Array, ArrayType, DType
@@ -108,7 +108,7 @@ def load(program: Program) -> Library:
     """The machine code of a program, in memory."""
     from funcgrad.compiler.native import llvm
 
-    return llvm.load_text(program.text, "main", program.level)
+    return llvm.load_text(program.text, "main", program.level, shared.addresses(program.text))
 
 
 def make_entry(program: Program, miss: Callable[..., Any] | None = None) -> Entry:

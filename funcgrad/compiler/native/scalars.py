@@ -17,6 +17,7 @@ import numpy as np
 
 from funcgrad.compiler.identities import key_of
 from funcgrad.compiler.native import scalars_division as division
+from funcgrad.compiler.native import shared
 from funcgrad.compiler.native.builder import Builder, Value
 from funcgrad.compiler.native.scalars_convert import convert, lane_of, truth
 from funcgrad.compiler.native.vectormath import FUNCTIONS
@@ -298,7 +299,7 @@ def _code_of(primitive: Elementwise, key: Any, atoms: Sequence[Atom]) -> Code:
         return lambda b, dtype, xs: _times(float(dtype.type(top) / dtype.type(bottom)))(b, dtype, xs)
     if isinstance(key, np.ufunc) and key in _TABLE:
         return _TABLE[key]
-    return lambda b, dtype, xs: FUNCTIONS[primitive.name](b, *xs)
+    return lambda b, dtype, xs: shared.call(b, primitive.name, xs)
 
 
 def _in_float(inner: Code) -> Code:
@@ -334,7 +335,7 @@ def _power_code(atoms: Sequence[Atom], out: Typed) -> Code | None:
     }
     if number is not None and float(number) in special:
         return lambda b, dtype, xs: special[float(number)](b, dtype, xs[:1])
-    return (lambda b, dtype, xs: FUNCTIONS["power"](b, *xs)) if "power" in FUNCTIONS else None
+    return (lambda b, dtype, xs: shared.call(b, "power", xs)) if "power" in FUNCTIONS else None
 
 
 def _whole_power(b: Builder, dtype: DType, x: Value, n: int) -> Value:
