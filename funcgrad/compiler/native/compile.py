@@ -6,7 +6,7 @@ segment ──fuse──▶ kernels ──plan_memory──▶ ──write──
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, final
 
@@ -35,12 +35,16 @@ class Native:
         schedule: Its loop nests.
         text: The LLVM code.
         run: The builtin.
+        program: How the code is called.
+        library: The code in memory.
     """
 
     jaxpr: Jaxpr
     schedule: Schedule
     text: str
     run: Callable[..., Any]
+    program: runtime.Program
+    library: Any
 
     def show(self, stage: str) -> str:
         """One stage of it as text: `kernels`, `llvm` or `asm`."""
@@ -65,7 +69,7 @@ def with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
     expanded = simplify(lower(expand(jaxpr, has_code), has_code))
     natives: list[Native] = []
     equations: list[Equation] = []
-    for part in partition.partition(expanded):
+    for part in _whole(expanded, partition.partition(expanded)):
         if isinstance(part, Equation):
             equations.append(part)
             continue
@@ -77,6 +81,18 @@ def with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
     if not natives:
         return jaxpr, []
     return Jaxpr(expanded.inputs, expanded.constants, tuple(equations), expanded.outputs), natives
+
+
+def _whole(program: Jaxpr, parts: Sequence[Equation | Jaxpr]) -> Sequence[Equation | Jaxpr]:
+    """The parts; if there is one, which computes all that is asked for, with the inputs and outputs of the program."""
+    segment = parts[0] if len(parts) == 1 else None
+    if not isinstance(segment, Jaxpr):
+        return parts
+    made = {v for equation in segment.equations for v in equation.outputs}
+    outputs = [v for v in program.outputs if isinstance(v, Var)]
+    if len(outputs) != len(program.outputs) or len(set(outputs)) != len(outputs) or not made.issuperset(outputs):
+        return parts
+    return [Jaxpr(program.inputs, (), segment.equations, program.outputs)]
 
 
 def compile_segment(jaxpr: Jaxpr) -> Native:
@@ -98,7 +114,8 @@ def compile_segment(jaxpr: Jaxpr) -> Native:
         externals=addresses(writer.externals),
         fail=_stop,
     )
-    return Native(jaxpr, schedule, text, runtime.bind(program))
+    library = runtime.load(program)
+    return Native(jaxpr, schedule, text, runtime.bind(program, library), program, library)
 
 
 def _check(schedule: Schedule) -> None:
