@@ -6,7 +6,7 @@ segment ──fuse──▶ kernels ──plan_memory──▶ ──write──
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, final
 
@@ -69,7 +69,7 @@ def with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
     expanded = simplify(lower(expand(jaxpr, has_code), has_code))
     natives: list[Native] = []
     equations: list[Equation] = []
-    for part in _whole(expanded, partition.partition(expanded)):
+    for part in partition.partition(expanded):
         if isinstance(part, Equation):
             equations.append(part)
             continue
@@ -81,18 +81,6 @@ def with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
     if not natives:
         return jaxpr, []
     return Jaxpr(expanded.inputs, expanded.constants, tuple(equations), expanded.outputs), natives
-
-
-def _whole(program: Jaxpr, parts: Sequence[Equation | Jaxpr]) -> Sequence[Equation | Jaxpr]:
-    """The parts; if there is one, which computes all that is asked for, with the inputs and outputs of the program."""
-    segment = parts[0] if len(parts) == 1 else None
-    if not isinstance(segment, Jaxpr):
-        return parts
-    made = {v for equation in segment.equations for v in equation.outputs}
-    outputs = [v for v in program.outputs if isinstance(v, Var)]
-    if len(outputs) != len(program.outputs) or len(set(outputs)) != len(outputs) or not made.issuperset(outputs):
-        return parts
-    return [Jaxpr(program.inputs, (), segment.equations, program.outputs)]
 
 
 def compile_segment(jaxpr: Jaxpr) -> Native:
