@@ -91,7 +91,7 @@ def compile_segment(jaxpr: Jaxpr) -> Native:
     schedule = fuse(real)
     if config.CHECK:
         _check(schedule)
-    writer = ProgramWriter(Routine(real.inputs, schedule), llvm.host().vector_bytes)
+    writer = ProgramWriter(Routine(real, schedule), llvm.host().vector_bytes)
     text = writer.write()
     program = runtime.Program(
         text=text,

@@ -448,7 +448,7 @@ class _Fuser:
         key = (jaxpr, bool(pairs))
         if key not in self._routines:
             schedule = _Fuser(jaxpr, pairs, self._routines).schedule
-            self._routines[key] = Routine(jaxpr.inputs, schedule, pairs)
+            self._routines[key] = Routine(jaxpr, schedule, pairs)
         return self._routines[key]
 
     # ── the end

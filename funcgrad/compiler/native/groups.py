@@ -14,7 +14,7 @@ from funcgrad.core.views import View, contiguous, size
 
 # functions of so many instructions are computed once and stored, not computed again in each phase
 _DEAR = 4
-_LONG = frozenset(
+LONG = frozenset(
     {"exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "arcsin", "arccos", "arctan"}
     | {"arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "power", "erf", "erfc", "sigmoid"}
     | {"softplus", "logaddexp", "cbrt", "hypot", "divide", "sqrt"}
@@ -137,7 +137,7 @@ def _outer(group: Group, v: Var) -> bool:
 
 def _weight(s: Statement) -> int:
     if isinstance(s, Compute):
-        return 10 if s.primitive.name in _LONG else 1
+        return 10 if s.primitive.name in LONG else 1
     return 5 if isinstance(s, Load) and s.offsets else 1
 
 

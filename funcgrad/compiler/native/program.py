@@ -76,8 +76,8 @@ class ProgramWriter:
         if known is not None:
             return known
         steps = routine.schedule.steps
-        called = [self._function(r) for step in steps for r in routines_of(step)]
-        kept = {r: self._functions[r].memory.kept for step in steps for r in routines_of(step)}
+        called = [self._function(r) for step in steps if not flow.is_tiny(step) for r in routines_of(step)]
+        kept = {step.body: self._kept(step) for step in steps if isinstance(step, Loop)}
         scratch = {i: n for i, step in enumerate(steps) if (n := self._scratch(step))}
         function = Function(
             f"f{len(self._functions)}",
@@ -90,6 +90,11 @@ class ProgramWriter:
         self._write(function, steps)
         self._functions[routine] = function
         return function
+
+    def _kept(self, loop: Loop) -> frozenset[int]:
+        """The carries of a loop that can stay where they are."""
+        # a tiny one is done with what it begins with before it writes
+        return frozenset(range(len(loop.carried))) if flow.is_tiny(loop) else self._functions[loop.body].memory.kept
 
     def _write(self, function: Function, steps: Sequence[Step]) -> None:
         names: list[str] = []
@@ -178,7 +183,9 @@ class ProgramWriter:
                 return max(self._functions[r].work for r in step.routines)
             case Loop():
                 # a step is a call, whatever it does
-                return math.inf if step.length is None else step.length * (10 + self._functions[step.body].work)
+                if step.length is None:
+                    return math.inf
+                return step.length * (10 + (0 if flow.is_tiny(step) else self._functions[step.body].work))
 
 
 def _can_fail(step: Step) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
 from funcgrad.compiler.native.kernel import Kernel
-from funcgrad.core.ir import Equation, Namer
+from funcgrad.core.ir import Equation, Jaxpr, Namer
 from funcgrad.core.trace import Var
 from funcgrad.core.views import View
 
@@ -66,14 +66,19 @@ class Routine:
     """A function that a step calls.
 
     Attributes:
-        inputs: Its arguments, each a whole buffer.
+        jaxpr: What it computes. Its inputs are whole buffers.
         schedule: What it does.
         pairs: Arguments and results, by position, that may be one buffer: the carry of a loop, before and after a step.
     """
 
-    inputs: tuple[Var, ...]
+    jaxpr: Jaxpr
     schedule: Schedule
     pairs: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def inputs(self) -> tuple[Var, ...]:
+        """The arguments."""
+        return self.jaxpr.inputs
 
     def show(self, name: Namer) -> str:
         """As text."""
