@@ -97,6 +97,11 @@ class Executable:
         shown = [f"{line[2:]}  # {e.primitive.show()}" for line, e in zip(body, equations, strict=True)]
         return "\n".join([lines[0], *shown, lines[FIRST_LINE - 1 + len(body)][2:]])
 
+    @property
+    def temporary(self) -> int:
+        """The bytes that machine code works with, besides inputs and outputs."""
+        return max((native.program.arena for native in self._natives), default=0)
+
     def stage(self, name: str) -> str:
         """One stage of what was compiled, as text: `kernels`, `llvm` or `asm`, of each segment."""
         return "\n\n".join(native.show(name) for native in self._natives)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import sys
 import threading
 import types
@@ -340,6 +341,25 @@ class Lowered:
         return self.as_text()
 
 
+def _bytes(types: Sequence[ArrayType]) -> int:
+    return sum(math.prod(t.shape) * t.dtype.itemsize for t in types)
+
+
+class MemoryAnalysis(NamedTuple):
+    """The memory of a call of a compiled function, in bytes.
+
+    Attributes:
+        argument_size_in_bytes: That of the arguments that are not static.
+        output_size_in_bytes: That of the result.
+        temp_size_in_bytes: What machine code needs besides, without what a loop of unknown length saves for its
+            backward pass. What is needed between pieces of machine code is not known beforehand, and not included.
+    """
+
+    argument_size_in_bytes: int
+    output_size_in_bytes: int
+    temp_size_in_bytes: int
+
+
 @final
 class Compiled:
     """A compiled program, for arguments of certain types; `Lowered.compile` makes it."""
@@ -372,6 +392,18 @@ class Compiled:
     def out_info(self) -> Any:
         """As in `Lowered`."""
         return Lowered(self._signature, self._found).out_info
+
+    def memory_analysis(self) -> MemoryAnalysis:
+        """How much memory a call works with.
+
+        Examples:
+            >>> import funcgrad as fg
+            >>> compiled = fg.jit(lambda x: np.sin(x) @ x).lower(np.ones(1000)).compile()
+            >>> compiled.memory_analysis().argument_size_in_bytes
+            8000
+        """
+        jaxpr, executable = self._found.program.jaxpr, self._found.program.compile()
+        return MemoryAnalysis(_bytes(jaxpr.in_types), _bytes(jaxpr.out_types), executable.temporary)
 
     def as_text(self) -> str:
         """The program as it runs: simplified, one line for each operation."""

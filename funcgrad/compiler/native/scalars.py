@@ -251,8 +251,10 @@ def _loop(primitive: Elementwise, inputs: Sequence[Typed]) -> tuple[DType, ...] 
     """The dtypes in which NumPy computes: those of the operands, and that of the result."""
     ufunc = primitive.ufunc
     if ufunc is not None:
+        # a comparison of Python numbers only is no matter for NumPy's rules
+        weak = all(x.weak for x in inputs)
         try:
-            return tuple(ufunc.resolve_dtypes((*map(promotable, inputs), None)))
+            return tuple(ufunc.resolve_dtypes((*(x.dtype if weak else promotable(x) for x in inputs), None)))
         except TypeError:
             return None
     out: DType = primitive.out_type(*inputs).dtype
