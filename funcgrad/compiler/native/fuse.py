@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, final
 
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Offset, Statement, Store, operands
+from funcgrad.compiler.native.vectormath import COSTS
 from funcgrad.core.ir import Atom, Equation, Literal, Namer
 from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Scatter
 from funcgrad.core.trace import Var
@@ -27,11 +28,7 @@ from funcgrad.core.views import Places, Position, View, Writing, contiguous, siz
 _LARGEST = 300
 # functions of so many instructions are computed once and stored, not computed again in each phase
 _DEAR = 4
-_LONG = frozenset(
-    {"exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "arcsin", "arccos", "arctan"}
-    | {"arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "power", "erf", "erfc", "sigmoid"}
-    | {"softplus", "logaddexp", "cbrt", "hypot", "divide", "sqrt"}
-)
+_COSTS = {**COSTS, "divide": 10, "sqrt": 10}
 
 
 @final
@@ -513,7 +510,7 @@ def _outer(group: _Group, v: Var) -> bool:
 
 def _weight(s: Statement) -> int:
     if isinstance(s, Compute):
-        return 10 if s.primitive.name in _LONG else 1
+        return _COSTS.get(s.primitive.name, 1)
     return 5 if isinstance(s, Load) and s.offsets else 1
 
 
