@@ -9,9 +9,8 @@ Newsletter 18, 1983). This takes some 40 instructions for each lane, in a functi
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
-from funcgrad.compiler.native.builder import I64, PTR, Builder, Type, Value
+from funcgrad.compiler.native.builder import I64, PTR, Builder, Type, Value, constant
 
 # 64 digits of 0, then those of 1 / 2π
 _DIGITS = (
@@ -22,6 +21,7 @@ _DIGITS = (
     0x5D49EEB1FAF97C5E, 0xCF41CE7DE294A4BA, 0x9AFED7EC47E35742, 0x1580CC11BF1EDAEA,
 )  # fmt: skip
 _I128 = Type("i128")
+_SIGN = -(1 << 63)
 
 
 def far(b: Builder, x: Value, cosine: bool) -> Value:
@@ -29,23 +29,27 @@ def far(b: Builder, x: Value, cosine: bool) -> Value:
 
     Right for lanes with |x| ≥ 2¹⁰; in others the result is any number. NaN for infinities and NaN.
     """
-    name = f"{'cos' if cosine else 'sin'}_far_{x.type.suffix}"
-    b.module.once(name, lambda: _write(Builder(b.module), name, x.type, cosine))
+    name = f"far_{x.type.suffix}"
+    b.module.once(name, lambda: _write(Builder(b.module), name, x.type))
+    # a quarter of a half turn, so that the nearest multiple is the one below; the cosine is a quarter turn further on,
+    # and the sine has the sign of x
+    start, odd = (constant(I64, n) for n in ((_SIGN, 0) if cosine else (1 << 62, _SIGN)))
     # not declared: the function stands in this module
-    return b.emit(f"call {x.type} @{name}({x})", x.type)
+    return b.emit(f"call {x.type} @{name}({x}, {start}, {odd})", x.type)
 
 
-def _write(b: Builder, name: str, type: Type, cosine: bool) -> None:
-    lane = Type(type.lane)
-    with b.function(name, str(type), [(str(type), "x")], "internal"):
-        x = Value("%x", type)
-        table = b.module.table("turns", "i64", [d - (d >> 63 << 64) for d in _DIGITS])
+def _write(b: Builder, name: str, type: Type) -> None:
+    arguments = [(str(type), "x"), ("i64", "start"), ("i64", "odd")]
+    with b.function(name, str(type), arguments, "internal", cold=True):
+        x, start, odd = Value("%x", type), Value("%start", I64), Value("%odd", I64)
+        # in the order of a large number in memory, the last digits first
+        table = b.module.table("turns", "i64", [d - (d >> 63 << 64) for d in reversed(_DIGITS)])
         place = b.emit(f"alloca {type}, align 64", PTR)
         b.store(x, place, 64)
 
         def body(i: Value, carried: list[Value]) -> list[Value]:
             there = b.offset(place, i, type.lane)
-            b.store(_reduced(b, b.load(lane, there, 4), table, cosine), there, 4)
+            b.store(_reduced(b, b.load(Type(type.lane), there, 4), table, start, odd), there, 4)
             return []
 
         b.loop(0, type.lanes, 1, [], body)
@@ -53,34 +57,35 @@ def _write(b: Builder, name: str, type: Type, cosine: bool) -> None:
         b.ret(b.op("fadd", b.load(type, place, 64), b.op("fsub", x, x)))
 
 
-def _reduced(b: Builder, x: Value, table: Value, cosine: bool) -> Value:
+def _reduced(b: Builder, x: Value, table: Value, start: Value, odd: Value) -> Value:
     double = b.cast("fpext", x, "double") if x.type.lane == "float" else x
     whole = b.cast("bitcast", double, "i64")
-    turn = _part_of_turn(b, b.cast("bitcast", b.intrinsic("fabs", double), "i64"), table)
-    # a quarter of a half turn on, so that the nearest multiple is the one below; the cosine is a quarter turn further
-    turn = b.op("add", turn, b.like(turn, 1 << (127 if cosine else 126)))
-    sign = b.op("and", b.cast("trunc", b.op("lshr", turn, b.like(turn, 64)), "i64"), b.like(whole, -(1 << 63)))
-    if not cosine:
-        sign = b.op("xor", sign, b.op("and", whole, b.like(whole, -(1 << 63))))
-    half = b.op("xor", b.op("shl", turn, b.like(turn, 1)), b.like(turn, -(1 << 127)))
-    high = b.cast("sitofp", b.cast("trunc", b.op("lshr", half, b.like(half, 64)), "i64"), "double")
-    low = b.cast("uitofp", b.cast("trunc", half, "i64"), "double")
-    r = b.op("fmul", b.fma(high, b.like(high, 2.0**64), low), b.like(high, math.pi / 2.0**128))
-    r = b.cast("bitcast", b.op("xor", b.cast("bitcast", r, "i64"), sign), "double")
+    turn = _part_of_turn(b, b.op("and", whole, b.like(whole, ~_SIGN)), table)
+    turn = b.op("add", turn, b.op("shl", b.cast("zext", start, "i128"), b.like(turn, 64)))
+    # the number of half turns is the first digit, and what is left is the rest of them, less ½
+    sign = b.op("xor", _top(b, turn), b.op("and", whole, odd))
+    rest = b.op("shl", turn, b.like(turn, 1))
+    high = b.op("xor", _top(b, rest), b.like(whole, _SIGN))
+    low = b.op("lshr", b.cast("trunc", rest, "i64"), b.like(whole, 1))
+    high, low = (b.cast("sitofp", part, "double") for part in (high, low))
+    r = b.op("fmul", b.fma(high, b.like(high, 2.0**63), low), b.like(high, math.pi / 2.0**127))
+    r = b.cast("bitcast", b.op("xor", b.cast("bitcast", r, "i64"), b.op("and", sign, b.like(sign, _SIGN))), "double")
     return b.cast("fptrunc", r, "float") if x.type.lane == "float" else r
+
+
+def _top(b: Builder, x: Value) -> Value:
+    return b.cast("trunc", b.op("lshr", x, b.like(x, 64)), "i64")
 
 
 def _part_of_turn(b: Builder, whole: Value, table: Value) -> Value:
     """The digits behind the point of x / 2π, as an integer of 128 bits, from the bits of |x|."""
     first = b.op("sub", b.op("lshr", whole, b.like(whole, 52)), b.like(whole, 1023 + 52 - 64))
     first = b.call("llvm.smax.i64", I64, first, b.like(first, 0))
-    row = b.offset(table, b.op("lshr", first, b.like(first, 6)), "i64")
-    words = [b.load(I64, b.offset(row, i, "i64"), 8) for i in range(4)]
-    rest = b.op("and", first, b.like(first, 63))
-    digits = [b.call("llvm.fshl.i64", I64, *pair, rest) for pair in pairwise(words)]
+    # from a whole byte on; M makes up for the digits before
+    end = b.op("sub", b.like(first, 8 * len(_DIGITS) - 24), b.op("lshr", first, b.like(first, 3)))
+    last = b.offset(table, end, "i8")
     m = b.op("or", b.op("and", whole, b.like(whole, (1 << 52) - 1)), b.like(whole, 1 << 52))
-    wide = b.cast("zext", m, "i128")
-    top = b.op("shl", b.cast("zext", b.op("mul", m, digits[0]), "i128"), b.like(wide, 64))
-    middle = b.op("mul", wide, b.cast("zext", digits[1], "i128"))
-    bottom = b.op("lshr", b.op("mul", wide, b.cast("zext", digits[2], "i128")), b.like(wide, 64))
-    return b.op("add", top, b.op("add", middle, bottom))
+    m = b.cast("zext", b.op("shl", m, b.op("and", first, b.like(first, 7))), "i128")
+    top = b.op("mul", m, b.load(_I128, b.offset(last, 8, "i8"), 1))
+    bottom = b.op("mul", m, b.cast("zext", b.load(I64, last, 1), "i128"))
+    return b.op("add", top, b.op("lshr", bottom, b.like(bottom, 64)))
