@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, final
 
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Offset, Statement, Store, operands
-from funcgrad.compiler.native.vectormath import COSTS
+from funcgrad.compiler.native.vectormath import cost as cost_of
 from funcgrad.core.ir import Atom, Equation, Literal, Namer
 from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Scatter
 from funcgrad.core.trace import Var
@@ -28,7 +28,7 @@ from funcgrad.core.views import Places, Position, View, Writing, contiguous, siz
 _LARGEST = 300
 # functions of so many instructions are computed once and stored, not computed again in each phase
 _DEAR = 4
-_COSTS = {**COSTS, "divide": 10, "sqrt": 10}
+_SLOW = {"divide": 10, "sqrt": 10}
 
 
 @final
@@ -510,7 +510,7 @@ def _outer(group: _Group, v: Var) -> bool:
 
 def _weight(s: Statement) -> int:
     if isinstance(s, Compute):
-        return _COSTS.get(s.primitive.name, 1)
+        return _SLOW.get(s.primitive.name) or cost_of(s.primitive.name, s.inputs)
     return 5 if isinstance(s, Load) and s.offsets else 1
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, final
 
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Statement, Store, operands, result
-from funcgrad.compiler.native.vectormath import COSTS
+from funcgrad.compiler.native.vectormath import cost
 from funcgrad.core.trace import Var
 
 Access: TypeAlias = Load | Store
@@ -130,7 +130,7 @@ def _bytes(s: Statement, depends: Mapping[Var | Store, frozenset[Axis]]) -> int:
 
 def _weight(s: Statement) -> float:
     if isinstance(s, Compute):
-        return COSTS.get(s.primitive.name, 1)
+        return cost(s.primitive.name, s.inputs)
     return 1.0
 
 

@@ -5,7 +5,7 @@ Functions that are not here run through NumPy or SciPy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from funcgrad.compiler.native.builder import Value
 from funcgrad.compiler.native.vectormath import (
@@ -18,6 +18,7 @@ from funcgrad.compiler.native.vectormath import (
     roots,
     trigonometric,
 )
+from funcgrad.core.ir import Atom, Literal
 
 FUNCTIONS: dict[str, Callable[..., Value]] = {
     "exp": exponential.exp,
@@ -57,3 +58,11 @@ COSTS: Mapping[str, int] = {
     **{"cbrt": 48, "hypot": 20, "power": 104, "erf": 71, "erfc": 60},
 }
 """How many instructions a function is, in double precision; in single there are about two thirds of them."""
+_SHORT_POWER = 8
+
+
+def cost(name: str, inputs: Sequence[Atom]) -> int:
+    """About how many instructions an elementwise operation is."""
+    if name == "power" and isinstance(n := inputs[1], Literal) and power.is_short(float(n.value)):
+        return _SHORT_POWER
+    return COSTS.get(name, 1)

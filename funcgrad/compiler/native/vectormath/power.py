@@ -9,11 +9,14 @@ degree with the smallest greatest error (Remez).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 from funcgrad.compiler.native.builder import Builder, Value
 from funcgrad.compiler.native.vectormath.arithmetic import (
     clamped,
     in_double,
+    instead,
     polynomial,
     product,
     rounded,
@@ -22,6 +25,9 @@ from funcgrad.compiler.native.vectormath.arithmetic import (
 from funcgrad.compiler.native.vectormath.exponential import exp_near_zero
 from funcgrad.compiler.native.vectormath.scaling import power_of_two, scaled, split
 
+_T = TypeVar("_T")
+# whole exponents up to this take less as products
+_MOST = 16
 # 2 / ln 2 and 2 / (3 ln 2), and what is left of them when they are rounded
 _C0 = (2.8853900817779268, 4.0710547481862066e-17)
 _C1 = (0.9617966939259756, 5.0577616648125907e-17)
@@ -39,6 +45,63 @@ def power(b: Builder, x: Value, y: Value) -> Value:
     """`x` to the power of `y`."""
     z = _of_absolute_single(b, x, y) if x.type.lane == "float" else _of_absolute(b, x, y)
     return _special(b, x, y, z)
+
+
+def is_short(n: float) -> bool:
+    """True if the power with this number takes only a few products and roots."""
+    return 0 < abs(n) <= _MOST if n.is_integer() else n in (-1.5, -0.5, 0.5, 1.5, 2.5)
+
+
+def power_of_number(b: Builder, x: Value, n: float) -> Value | None:
+    """`x` to the power of a number that is part of the program, where that takes less than `power`; else None."""
+    if not is_short(n):
+        return None
+    if n.is_integer():
+        return _whole_single(b, x, int(n)) if x.type.lane == "float" else _whole(b, x, int(n))
+    # √−∞ is NaN, but −∞ to such a power is what ∞ is
+    x = instead(b, x, -math.inf, x, math.inf)
+    root = b.intrinsic("sqrt", x)
+    if n < 0:
+        top = b.like(x, 1) if n == -0.5 else b.op("fdiv", b.like(x, 1), b.intrinsic("fabs", x))
+        return b.op("fdiv", top, b.intrinsic("fabs", root))
+    if n == 0.5:
+        return b.intrinsic("fabs", root)
+    if n == 1.5:
+        return b.op("fmul", x, root)
+    return b.op("fmul", b.op("fmul", x, x), b.intrinsic("fabs", root))
+
+
+def _whole_single(b: Builder, x: Value, n: int) -> Value:
+    y = _repeated(in_double(b, x), abs(n), lambda x, y: b.op("fmul", x, y))
+    return b.cast("fptrunc", b.op("fdiv", b.like(y, 1), y) if n < 0 else y, "float")
+
+
+def _whole(b: Builder, x: Value, n: int) -> Value:
+    """Products of two numbers each, which together have twice the digits."""
+    low = b.like(x, 0)
+    if n < 0:
+        inverse = b.op("fdiv", b.like(x, 1), x)
+        x, low = inverse, b.op("fmul", b.fma(b.negative(inverse), x, b.like(x, 1)), inverse)
+
+    def times(x: tuple[Value, Value], y: tuple[Value, Value]) -> tuple[Value, Value]:
+        high, lost = product(b, x[0], y[0])
+        return high, b.fma(x[0], y[1], b.fma(x[1], y[0], lost))
+
+    high, low = _repeated((x, low), abs(n), times)
+    # the sum of −0 and 0 is 0
+    y = b.intrinsic("copysign", b.op("fadd", high, low), high)
+    # where the product is infinite, what is left of it may be NaN
+    return b.select(b.compare("uno", y, y), high, y)
+
+
+def _repeated(x: _T, n: int, times: Callable[[_T, _T], _T]) -> _T:
+    """The product of n times `x`, by squares."""
+    y = x
+    for digit in f"{n:b}"[1:]:
+        y = times(y, y)
+        if digit == "1":
+            y = times(y, x)
+    return y
 
 
 def _of_absolute(b: Builder, x: Value, y: Value) -> Value:
