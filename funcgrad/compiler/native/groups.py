@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from typing import final
 
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Statement, Store, operands
+from funcgrad.compiler.native.vectormath import cost
 from funcgrad.core.ir import Atom
+from funcgrad.core.kinds import Elementwise
 from funcgrad.core.trace import Var
 from funcgrad.core.types import Shape
 from funcgrad.core.views import View, contiguous, size
 
 # functions of so many instructions are computed once and stored, not computed again in each phase
 _DEAR = 4
-LONG = frozenset(
-    {"exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "arcsin", "arccos", "arctan"}
-    | {"arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "power", "erf", "erfc", "sigmoid"}
-    | {"softplus", "logaddexp", "cbrt", "hypot", "divide", "sqrt"}
-)
+_SLOW = {"divide": 10, "sqrt": 10}
 
 
 @final
@@ -135,9 +133,14 @@ def _outer(group: Group, v: Var) -> bool:
     return group.values.get(v) == group.left
 
 
+def work(primitive: Elementwise, inputs: Sequence[Atom]) -> int:
+    """About how many instructions an operation on an element takes."""
+    return _SLOW.get(primitive.name) or cost(primitive.name, inputs)
+
+
 def _weight(s: Statement) -> int:
     if isinstance(s, Compute):
-        return 10 if s.primitive.name in LONG else 1
+        return work(s.primitive, s.inputs)
     return 5 if isinstance(s, Load) and s.offsets else 1
 
 

@@ -21,6 +21,7 @@ from funcgrad.compiler.native import shared
 from funcgrad.compiler.native.builder import Builder, Value
 from funcgrad.compiler.native.scalars_convert import convert, lane_of, truth
 from funcgrad.compiler.native.vectormath import FUNCTIONS
+from funcgrad.compiler.native.vectormath.power import power_of_number
 from funcgrad.core.ir import Atom, Equation, Literal
 from funcgrad.core.kinds import Elementwise
 from funcgrad.core.trace import Var
@@ -337,7 +338,9 @@ def _power_code(atoms: Sequence[Atom], out: Typed) -> Code | None:
     }
     if number is not None and float(number) in special:
         return lambda b, dtype, xs: special[float(number)](b, dtype, xs[:1])
-    return (lambda b, dtype, xs: shared.call(b, "power", xs)) if "power" in FUNCTIONS else None
+    if number is None:
+        return lambda b, dtype, xs: shared.call(b, "power", xs)
+    return lambda b, dtype, xs: power_of_number(b, xs[0], float(number)) or shared.call(b, "power", xs)
 
 
 def _whole_power(b: Builder, dtype: DType, x: Value, n: int) -> Value:

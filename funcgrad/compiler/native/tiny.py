@@ -17,7 +17,7 @@ from typing import TypeAlias, final
 import numpy as np
 
 from funcgrad.compiler.native.builder import I1, I64, Builder, Type, Value
-from funcgrad.compiler.native.groups import LONG
+from funcgrad.compiler.native.groups import work
 from funcgrad.compiler.native.lower import Lowered
 from funcgrad.compiler.native.part import Part
 from funcgrad.compiler.native.scalars import code, combine
@@ -39,7 +39,9 @@ from funcgrad.core.views import Places, View, Written, contiguous, size
 
 # The elements of an array, those of one that a long function is applied to (from there on vectors are faster), and the
 # operations of a program.
-_ELEMENTS, _DEAR, _OPERATIONS = 9, 4, 400
+_ELEMENTS, _DEAR, _OPERATIONS = 9, 4, 600
+# instructions of a long function
+_LONG = 12
 
 
 @final
@@ -100,8 +102,8 @@ def _operations(equation: Equation, read: set[Var]) -> int | None:
     match primitive:
         case Elementwise():
             n = size(outputs[0].shape)
-            long = primitive.name in LONG
-            return None if long and n > _DEAR else n * (8 if long else 1)
+            each = work(primitive, equation.inputs)
+            return None if each > _LONG and n > _DEAR else n * each
         case Reduction():
             return None if primitive.fold is None or isinstance(primitive.fold, str) else size(equation.inputs[0].shape)
         case Contraction():
