@@ -325,19 +325,19 @@ class LoopWriter:
 
     def _load_second(self, s: Load, here: _Here) -> None:
         """Load every second element; its twin comes along, where there is one."""
-        twin = self._twins.get(s)
-        if isinstance(twin, Load) and twin.view.offset < s.view.offset:
-            s, twin = twin, s
         if s.out in self._values:
             return
+        twin = self._twins.get(s)
+        second = isinstance(twin, Load) and twin.view.offset < s.view.offset
         b, dtype, lanes = self._b, s.buffer.dtype, self.nest.lanes
         lane, size = memory_lane(dtype), int(dtype.itemsize)
         out: list[Lanes] = []
         for u in range(here.vectors):
-            place = b.offset(self._places[s], 2 * u * lanes, lane)
+            # by the place of this one: in this phase, the twin may have none
+            place = b.offset(self._places[s], 2 * u * lanes - second, lane)
             xs = interleaved.load(b, lane, lanes, place, size, here.mask, twin is not None)
             out.append([from_memory(b, x, dtype) for x in xs])
-        for k, load in enumerate((s, twin)):
+        for k, load in enumerate((twin, s) if second else (s, twin)):
             if isinstance(load, Load):
                 self._values[load.out] = [xs[k] for xs in out]
 
