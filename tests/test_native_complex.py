@@ -1,4 +1,4 @@
-"""Complex numbers in machine code: NumPy's results, at zeros, infinities and NaN too, in every layout, with gradients."""
+"""Complex numbers in machine code: what NumPy gives, for zeros, infinities and NaN too, in every layout."""
 
 from __future__ import annotations
 
