@@ -346,7 +346,7 @@ class _Fuser:
         key = (root, view.canonical, view.offset)
         known = group.loads.get(key)
         if known is None:
-            known = group.loads[key] = Var((), root.dtype)
+            known = group.loads[key] = Var((), root.dtype, root.weak)
             group.body.append(Load(known, root, View(view.shape, view.canonical, view.offset)))
         return known
 
@@ -487,7 +487,7 @@ def _spilled(group: _Group) -> list[Statement]:
         xs = [x for x in operands(s) if isinstance(x, Var)]
         number = max((phase[x] + (x in folds) for x in xs), default=0)
         late = {
-            x: spilled.setdefault(x, Var((), x.dtype))
+            x: spilled.setdefault(x, Var((), x.dtype, x.weak))
             for x in xs
             if x not in folds and phase[x] < number and cost[x] > _DEAR
         }

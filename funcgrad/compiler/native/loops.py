@@ -27,7 +27,7 @@ from funcgrad.compiler.native.builder import I1, I64, Builder, Type, Value, cons
 from funcgrad.compiler.native.folds import Folding, folding
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Offset, Statement, Store, operands, reads
 from funcgrad.compiler.native.nest import Access, Axis, Nest, plan_nest
-from funcgrad.compiler.native.scalars import code, combine
+from funcgrad.compiler.native.scalars import code, combine, overflow
 from funcgrad.compiler.native.scalars_convert import constant_of, convert, from_memory, memory_lane, to_memory
 from funcgrad.core.ir import Atom, Literal
 from funcgrad.core.trace import Var
@@ -366,6 +366,8 @@ class LoopWriter:
     def _compute(self, s: Compute, here: _Here) -> Lanes:
         inputs = [self._read(x, here) for x in s.inputs]
         count = max(map(len, inputs))
+        for wrong in overflow(self._b, s.primitive, [x[0] for x in inputs], s.inputs):
+            self._note(wrong, None)
         out = []
         for u in range(count):
             xs = [x[u if len(x) > 1 else 0] for x in inputs]

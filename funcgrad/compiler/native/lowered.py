@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, NoReturn, TypeAlias, final
 
 import numpy as np
@@ -27,6 +28,12 @@ class Lowered(Primitive):
         raise InternalError("compiled code is not batched; the program it was made of is")
 
 
+@cache
+def _dtype(ufunc: np.ufunc, *dtypes: Any) -> DType:
+    dtype: DType = ufunc.resolve_dtypes((*dtypes, None))[-1]
+    return dtype
+
+
 @final
 class Scalar(Lowered, Elementwise):
     """A function of numbers, by its NumPy function; or `select`, or `fma`."""
@@ -41,7 +48,7 @@ class Scalar(Lowered, Elementwise):
         shape = broadcast_shapes(*(x.shape for x in xs))
         if self.ufunc is None:
             return ArrayType(shape, promote(*xs[1:]))
-        return ArrayType(shape, self.ufunc.resolve_dtypes((*map(promotable, xs), None))[-1])
+        return ArrayType(shape, _dtype(self.ufunc, *map(promotable, xs)))
 
     def impl(self, *xs: Array) -> Any:
         if self.ufunc is not None:
