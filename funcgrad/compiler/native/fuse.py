@@ -286,7 +286,7 @@ class _Fuser:
         key = (root, view.canonical, view.offset)
         known = group.loads.get(key)
         if known is None:
-            known = group.loads[key] = Var((), root.dtype)
+            known = group.loads[key] = Var((), root.dtype, root.weak)
             group.body.append(Load(known, root, View(view.shape, view.canonical, view.offset)))
         return known
 

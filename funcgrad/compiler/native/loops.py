@@ -27,7 +27,7 @@ from funcgrad.compiler.native.builder import I1, I64, Builder, Type, Value, cons
 from funcgrad.compiler.native.folds import Folding, folding
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Offset, Statement, Store, operands, reads
 from funcgrad.compiler.native.nest import Access, Axis, Nest, plan_nest
-from funcgrad.compiler.native.scalars import code, combine
+from funcgrad.compiler.native.scalars import code, combine, overflow
 from funcgrad.compiler.native.scalars_convert import constant_of, convert, from_memory, memory_lane, to_memory
 from funcgrad.core.ir import Atom, Literal
 from funcgrad.core.trace import Var
@@ -346,19 +346,19 @@ class LoopWriter:
 
     def _load_second(self, s: Load, here: _Here) -> None:
         """Load every second element; its twin comes along, where there is one."""
-        twin = self._twins.get(s)
-        if isinstance(twin, Load) and twin.view.offset < s.view.offset:
-            s, twin = twin, s
         if s.out in self._values:
             return
+        twin = self._twins.get(s)
+        second = isinstance(twin, Load) and twin.view.offset < s.view.offset
         b, dtype, lanes = self._b, s.buffer.dtype, self.nest.lanes
         lane, size = memory_lane(dtype), int(dtype.itemsize)
         out: list[Lanes] = []
         for u in range(here.vectors):
-            place = b.offset(self._places[s], 2 * u * lanes, lane)
+            # by the place of this one: in this phase, the twin may have none
+            place = b.offset(self._places[s], 2 * u * lanes - second, lane)
             xs = interleaved.load(b, lane, lanes, place, size, here.mask, twin is not None)
             out.append([from_memory(b, x, dtype) for x in xs])
-        for k, load in enumerate((s, twin)):
+        for k, load in enumerate((twin, s) if second else (s, twin)):
             if isinstance(load, Load):
                 self._values[load.out] = [xs[k] for xs in out]
 
@@ -387,6 +387,8 @@ class LoopWriter:
     def _compute(self, s: Compute, here: _Here) -> Lanes:
         inputs = [self._read(x, here) for x in s.inputs]
         count = max(map(len, inputs))
+        for wrong in overflow(self._b, s.primitive, [x[0] for x in inputs], s.inputs):
+            self._note(wrong, None)
         out = []
         for u in range(count):
             xs = [x[u if len(x) > 1 else 0] for x in inputs]

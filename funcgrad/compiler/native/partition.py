@@ -119,8 +119,9 @@ def has_code(equation: Equation) -> bool:
     if primitive.multiple or primitive.effect or any(n < 0 for x in values for n in x.shape):
         return False
     if is_complex(equation):
-        moves = isinstance(primitive, IndexMap | Scatter)
-        return (not moves or _moves(equation, primitive)) and has_rule(equation)
+        if isinstance(primitive, IndexMap | Scatter) and not _moves(equation, primitive):
+            return False
+        return has_rule(equation)
     if any(lane_of(x.dtype) is None for x in values):
         return False
     match primitive:
