@@ -8,12 +8,11 @@ computed again. One pass backward then drops what nothing reads. Both take time 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from typing import Any, final
 
 import numpy as np
 
-from funcgrad.compiler.identities import TABLE, Term, key_of, literal_key, same_type, unrepeated
+from funcgrad.compiler.identities import TABLE, Term, key_of, literal_key, parameters_key, same_type, unrepeated
 from funcgrad.core import config
 from funcgrad.core.errors import SourceLine
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check, live
@@ -166,8 +165,7 @@ def _folded(term: Term) -> Literal | None:
 def _key(primitive: Primitive, inputs: tuple[Atom, ...], outputs: tuple[Var, ...]) -> Any:
     """What equal applications have in common; None if the primitive cannot be compared."""
     key = (
-        primitive,
-        _floats(primitive),
+        parameters_key(primitive),
         tuple([literal_key(x) if isinstance(x, Literal) else x for x in inputs]),
         tuple([(v.shape, v.dtype, v.weak) for v in outputs]),
     )
@@ -176,12 +174,3 @@ def _key(primitive: Primitive, inputs: tuple[Atom, ...], outputs: tuple[Var, ...
     except TypeError:
         return None
     return key
-
-
-def _floats(primitive: Primitive) -> Any:
-    """The parameters that are floats, as text: 0.0 and −0.0 are equal, but not the same."""
-    this: Any = primitive
-    if not is_dataclass(this):
-        return None
-    values = (getattr(this, f.name) for f in fields(this))
-    return tuple(repr(value) for value in values if isinstance(value, float | complex))

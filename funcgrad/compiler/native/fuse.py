@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
-from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Offset, Statement, Store, operands
+from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Offset, Repeated, Statement, Store, operands
+from funcgrad.compiler.native.repeated import append
 from funcgrad.core.ir import Atom, Equation, Literal, Namer
 from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Scatter
 from funcgrad.core.trace import Var
@@ -53,7 +54,7 @@ class Product:
         return f"{name(self.out)} = {self.equation.primitive.show()} {factors}"
 
 
-Step: TypeAlias = Kernel | Product
+Step: TypeAlias = Kernel | Repeated | Product
 
 
 @final
@@ -463,7 +464,7 @@ class _Fuser:
             if isinstance(step, Product):
                 steps.append(step)
             elif 0 not in step.domain:
-                steps.append(_finished(step))
+                append(steps, _finished(step))
         return Schedule(steps, buffers)
 
 

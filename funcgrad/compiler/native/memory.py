@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import final
 
 from funcgrad.compiler.native.fuse import Product, Schedule, Step
-from funcgrad.compiler.native.kernel import Kernel, Load, Store
+from funcgrad.compiler.native.kernel import Kernel, Load, Repeated, Store
 from funcgrad.core.trace import Var
 from funcgrad.core.views import size
 
@@ -74,6 +74,9 @@ def buffers_of(step: Step) -> tuple[set[Var], set[Var]]:
     """The buffers that a step reads, and those it writes."""
     if isinstance(step, Product):
         return {root for root, _ in step.operands}, {step.out}
+    if isinstance(step, Repeated):
+        both = [buffers_of(kernel) for kernel in step.kernels]
+        return set().union(*(r for r, _ in both)), set().union(*(w for _, w in both))
     reads = {s.buffer for s in step.body if isinstance(s, Load)}
     writes = {s.buffer for s in step.body if isinstance(s, Store)}
     return reads, writes

@@ -7,14 +7,14 @@ Each of them finds its buffers in the frame: the addresses of the arguments, of 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
-from funcgrad.compiler.native import blas
+from funcgrad.compiler.native import blas, repeated
 from funcgrad.compiler.native import contraction as products
 from funcgrad.compiler.native.builder import I64, PTR, Builder, Module, Value
 from funcgrad.compiler.native.fuse import Product, Schedule, Step
-from funcgrad.compiler.native.kernel import Kernel
+from funcgrad.compiler.native.kernel import Kernel, Repeated
 from funcgrad.compiler.native.loops import LoopWriter
 from funcgrad.compiler.native.memory import Memory, buffers_of, plan_memory
 from funcgrad.core.kinds import Contraction
@@ -113,6 +113,8 @@ def terms_of(step: Product) -> tuple[str, str, str]:
 def _work(step: Step) -> int:
     if isinstance(step, Kernel):
         return size(step.domain)
+    if isinstance(step, Repeated):
+        return sum(map(_work, step.kernels))
     shapes = (*step.operands[0][1].shape, *step.operands[1][1].shape)
     lengths = dict(zip("".join(terms_of(step)[:2]), shapes, strict=True))
     return math.prod(lengths.values()) // 8
@@ -136,8 +138,26 @@ class _Part:
             reads, writes = buffers_of(step)
             pointers = {v: self._pointer(v) for v in sorted(reads | writes, key=self._place)}
             LoopWriter(self._b, step, pointers, self._slot(self._inputs + self._outputs + 2), self._bytes).write()
+        elif isinstance(step, Repeated):
+            self._repeated(step)
         else:
             self._product(number, step)
+
+    def _repeated(self, step: Repeated) -> None:
+        b, arena, failed = (
+            self._b,
+            self._slot(self._inputs + self._outputs),
+            self._slot(self._inputs + self._outputs + 2),
+        )
+
+        def place(v: Var) -> tuple[bool, int]:
+            kind, at = self._place(v)
+            return kind == 2, at + (kind == 1) * self._inputs
+
+        def write(kernel: Kernel, pointers: Mapping[Var, Value]) -> None:
+            LoopWriter(b, kernel, pointers, failed, self._bytes).write()
+
+        repeated.emit(b, step, place, self._frame, arena, write)
 
     @property
     def _bytes(self) -> int:
