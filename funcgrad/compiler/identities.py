@@ -397,9 +397,7 @@ READS_THROUGH: frozenset[Key] = frozenset({
 
 
 def unrepeated(t: Term) -> Term | None:
-    """The term without the `broadcast_to` of an operand that it would broadcast itself."""
-    if key_of(t.primitive) not in READS_THROUGH:
-        return None
+    """The term without the `broadcast_to` of an operand that it would broadcast itself; for READS_THROUGH only."""
     for place, x in enumerate(t.inputs):
         repeated = t.origin(x, "broadcast_to")
         if repeated is None:

@@ -12,7 +12,16 @@ from typing import Any, final
 
 import numpy as np
 
-from funcgrad.compiler.identities import TABLE, Term, key_of, literal_key, parameters_key, same_type, unrepeated
+from funcgrad.compiler.identities import (
+    READS_THROUGH,
+    TABLE,
+    Term,
+    key_of,
+    literal_key,
+    parameters_key,
+    same_type,
+    unrepeated,
+)
 from funcgrad.core import config
 from funcgrad.core.errors import SourceLine
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check, live
@@ -127,10 +136,15 @@ class _Rewriter:
 
 def _improved(term: Term) -> Atom | Term | None:
     """What an identity says."""
-    # a length may be unknown, and then equal types are not known to be
-    if any(n < 0 for x in (term.type, *term.inputs) for n in x.shape):
-        return None
-    for rule in (*TABLE.get(key_of(term.primitive), ()), unrepeated):
+    key = key_of(term.primitive)
+    rules = TABLE.get(key, ())
+    if key in READS_THROUGH:
+        rules = (*rules, unrepeated)
+    for x in (term.type, *term.inputs):
+        # a length may be unknown, and then equal types are not known to be
+        if x.shape and min(x.shape) < 0:
+            return None
+    for rule in rules:
         better = rule(term)
         if better is None:
             continue
@@ -145,10 +159,10 @@ def _improved(term: Term) -> Atom | Term | None:
 def _folded(term: Term) -> Literal | None:
     """The value of an operation on literals, if it is a number, and computing it neither warns nor fails."""
     primitive, inputs = term.primitive, term.inputs
-    if not inputs or term.type.shape or not isinstance(primitive, Elementwise | IndexMap | Reduction):
+    if not inputs or term.type.shape:
         return None
     values = [x.value for x in inputs if isinstance(x, Literal)]
-    if len(values) < len(inputs):
+    if len(values) < len(inputs) or not isinstance(primitive, Elementwise | IndexMap | Reduction):
         return None
     try:
         with np.errstate(all="raise"):

@@ -57,7 +57,9 @@ def usable() -> bool:
 
 def with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
     """The program with its segments as operations, each of which is compiled."""
-    expanded = simplify(expand(jaxpr, partition.has_code))
+    expanded = expand(jaxpr, partition.has_code)
+    if expanded is not jaxpr:
+        expanded = simplify(expanded)
     natives: list[Native] = []
     equations: list[Equation] = []
     for part in partition.partition(expanded):
