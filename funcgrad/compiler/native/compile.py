@@ -66,7 +66,9 @@ def usable() -> bool:
 def with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
     """The program with its segments as operations, each of which is compiled."""
     has_code = partition.has_code
-    expanded = simplify(lower(expand(jaxpr, has_code), has_code))
+    expanded = lower(expand(jaxpr, has_code), has_code)
+    if expanded is not jaxpr:
+        expanded = simplify(expanded)
     natives: list[Native] = []
     equations: list[Equation] = []
     for part in partition.partition(expanded):

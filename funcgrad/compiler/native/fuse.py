@@ -19,6 +19,7 @@ from typing import final
 from funcgrad.compiler.native.groups import Group, Operand, finished, same
 from funcgrad.compiler.native.kernel import Compute, Fold, Load, Offset, Store
 from funcgrad.compiler.native.lower import Lowered
+from funcgrad.compiler.native.repeated import append
 from funcgrad.compiler.native.running import readable
 from funcgrad.compiler.native.steps import Block, Branch, Call, Loop, Product, Routine, Schedule, Slices, Step, Sweep
 from funcgrad.core.flow import Branched, Called, Looped
@@ -468,7 +469,8 @@ class _Fuser:
         steps: list[Step] = []
         for step in (*self._first, *self._steps):
             if isinstance(step, Group):
-                steps += [finished(step)] if 0 not in step.domain else []
+                if 0 not in step.domain:
+                    append(steps, finished(step))
             elif not isinstance(step, Sweep) or 0 not in step.out.shape:
                 steps.append(step)
         return Schedule(steps, buffers, self._successors)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
-from funcgrad.compiler.native import blas, flow, running
+from funcgrad.compiler.native import blas, flow, repeated, running
 from funcgrad.compiler.native import contraction as products
 from funcgrad.compiler.native.builder import I64, PTR, Builder, Module, Value
-from funcgrad.compiler.native.kernel import Kernel
+from funcgrad.compiler.native.kernel import Kernel, Repeated
 from funcgrad.compiler.native.loops import LoopWriter
 from funcgrad.compiler.native.memory import Memory, buffers_of, plan_memory
 from funcgrad.compiler.native.part import FRAME, Function, Part
 from funcgrad.compiler.native.steps import Branch, Call, Loop, Product, Routine, Step, Sweep, routines_of
 from funcgrad.core.kinds import Contraction, Running
+from funcgrad.core.trace import Var
 from funcgrad.core.views import contiguous, size
 
 # in instructions; a function is closed when it has more
@@ -132,12 +133,24 @@ class ProgramWriter:
                 reads, writes = buffers_of(step)
                 buffers = sorted(dict.fromkeys((*reads, *writes)), key=part.place)
                 LoopWriter(part.b, step, {v: part.pointer(v) for v in buffers}, part.record, self._bytes).write()
+            case Repeated():
+                self._repeated(part, step)
             case Product():
                 self._product(part, number, step)
             case Sweep():
                 self._sweep(part, step)
             case Call() | Branch() | Loop():
                 flow.emit(part, number, step, self._functions)
+
+    def _repeated(self, part: Part, step: Repeated) -> None:
+        def place(v: Var) -> tuple[bool, int]:
+            kind, at = part.place(v)
+            return kind == 2, at + (kind == 1) * part.inputs
+
+        def write(kernel: Kernel, pointers: Mapping[Var, Value]) -> None:
+            LoopWriter(part.b, kernel, pointers, part.record, self._bytes).write()
+
+        repeated.emit(part.b, step, place, FRAME, part.arena, write)
 
     def _sweep(self, part: Part, step: Sweep) -> None:
         primitive = step.equation.primitive
@@ -159,7 +172,7 @@ class ProgramWriter:
         return self.externals.index(name)
 
     def _scratch(self, step: Step) -> int:
-        if isinstance(step, Kernel | Sweep):
+        if isinstance(step, Kernel | Repeated | Sweep):
             return 0
         if not isinstance(step, Product):
             return flow.scratch_bytes(step, self._functions)
@@ -171,6 +184,8 @@ class ProgramWriter:
         match step:
             case Kernel():
                 return size(step.domain)
+            case Repeated():
+                return sum(map(self._work, step.kernels))
             case Sweep():
                 return size(step.out.shape)
             case Product():
@@ -192,6 +207,8 @@ def _can_fail(step: Step) -> bool:
     match step:
         case Kernel():
             return any(not o.clamped for s in step.accesses for o in s.offsets)
+        case Repeated():
+            return any(map(_can_fail, step.kernels))
         case Branch():
             return True
         case Loop():

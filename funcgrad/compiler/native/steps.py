@@ -1,6 +1,6 @@
 """A schedule: what a native function does, step by step.
 
-    Kernel   a loop nest (see `kernel`)
+    Kernel   a loop nest (see `kernel`), or several that are Repeated
     Product  a contraction
     Sweep    a running operation, such as a cumulative sum
     Call     another function, once
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
-from funcgrad.compiler.native.kernel import Kernel
+from funcgrad.compiler.native.kernel import Kernel, Repeated
 from funcgrad.core.ir import Equation, Jaxpr, Namer
 from funcgrad.core.trace import Var
 from funcgrad.core.views import View
@@ -200,7 +200,7 @@ class Loop:
 
 
 Flow: TypeAlias = Call | Branch | Loop
-Step: TypeAlias = Kernel | Product | Sweep | Flow
+Step: TypeAlias = Kernel | Repeated | Product | Sweep | Flow
 
 
 @final
