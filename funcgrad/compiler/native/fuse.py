@@ -19,7 +19,7 @@ from typing import TypeAlias, final
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Offset, Statement, Store, operands
 from funcgrad.compiler.native.running import readable
 from funcgrad.core.ir import Atom, Equation, Literal, Namer
-from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter
+from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter, Sorting
 from funcgrad.core.trace import Var
 from funcgrad.core.types import Shape
 from funcgrad.core.views import Places, Position, View, Writing, contiguous, size
@@ -56,8 +56,8 @@ class Product:
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
-class Scan:
-    """A running operation, on views of buffers."""
+class Lines:
+    """An operation along one axis, on views of buffers."""
 
     equation: Equation
     operands: tuple[tuple[Var, View], ...]
@@ -73,7 +73,7 @@ class Scan:
         return f"{name(self.out)} = {self.equation.primitive.show()} {operands}"
 
 
-Step: TypeAlias = Kernel | Product | Scan
+Step: TypeAlias = Kernel | Product | Lines
 
 
 @final
@@ -176,7 +176,7 @@ class _Fuser:
         # by the buffer, the number of the step after which it is there
         self._made: dict[Var, int] = dict.fromkeys(inputs, -1)
         self._first: list[_Group] = []
-        self._steps: list[_Group | Product | Scan] = []
+        self._steps: list[_Group | Product | Lines] = []
         self._latest: dict[Shape, _Group] = {}
         self._group_of: dict[Var, _Group] = {}
 
@@ -193,8 +193,8 @@ class _Fuser:
                 self._reduction(equation)
             case Contraction():
                 self._product(equation)
-            case Running():
-                self._running(equation)
+            case Running() | Sorting():
+                self._lines(equation)
             case IndexMap() | Scatter():
                 self._moved(equation)
             case _:
@@ -242,20 +242,20 @@ class _Fuser:
         self._made[out] = len(self._steps)
         self._steps.append(Product(equation, (places[0], places[1])))
 
-    def _running(self, equation: Equation) -> None:
-        assert isinstance(equation.primitive, Running)
+    def _lines(self, equation: Equation) -> None:
+        primitive = equation.primitive
         places = []
         for x in equation.inputs:
             if isinstance(x, Literal):
                 x = self._fill(x)
             root, view = self._places[x]
-            if not readable(view, equation.primitive.axis):
+            if isinstance(primitive, Running) and not readable(view, primitive.axis):
                 root, view = self._copied(x)
             self._store(root)
             places.append((root, view))
         (out,) = equation.outputs
         self._made[out] = len(self._steps)
-        self._steps.append(Scan(equation, tuple(places)))
+        self._steps.append(Lines(equation, tuple(places)))
 
     def _moved(self, equation: Equation) -> None:
         primitive = equation.primitive
@@ -499,7 +499,7 @@ class _Fuser:
         for step in (*self._first, *self._steps):
             if isinstance(step, Product):
                 steps.append(step)
-            elif isinstance(step, Scan):
+            elif isinstance(step, Lines):
                 if 0 not in step.out.shape:
                     steps.append(step)
             elif 0 not in step.domain:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from funcgrad.compiler.native.fuse import Product, Scan, Schedule, Step
+from funcgrad.compiler.native.fuse import Lines, Product, Schedule, Step
 from funcgrad.compiler.native.kernel import Kernel, Load, Store
 from funcgrad.core.trace import Var
 from funcgrad.core.views import size
@@ -72,7 +72,7 @@ def plan_memory(inputs: Sequence[Var], schedule: Schedule, scratch: Mapping[int,
 
 def buffers_of(step: Step) -> tuple[set[Var], set[Var]]:
     """The buffers that a step reads, and those it writes."""
-    if isinstance(step, Product | Scan):
+    if isinstance(step, Product | Lines):
         return {root for root, _ in step.operands}, {step.out}
     reads = {s.buffer for s in step.body if isinstance(s, Load)}
     writes = {s.buffer for s in step.body if isinstance(s, Store)}

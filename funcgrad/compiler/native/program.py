@@ -10,14 +10,14 @@ import math
 from collections.abc import Sequence
 from typing import final
 
-from funcgrad.compiler.native import blas, running
+from funcgrad.compiler.native import blas, running, sorting
 from funcgrad.compiler.native import contraction as products
 from funcgrad.compiler.native.builder import I64, PTR, Builder, Module, Value
-from funcgrad.compiler.native.fuse import Product, Scan, Schedule, Step
+from funcgrad.compiler.native.fuse import Lines, Product, Schedule, Step
 from funcgrad.compiler.native.kernel import Kernel
 from funcgrad.compiler.native.loops import LoopWriter
 from funcgrad.compiler.native.memory import Memory, buffers_of, plan_memory
-from funcgrad.core.kinds import Contraction, Running
+from funcgrad.core.kinds import Contraction, Running, Sorting
 from funcgrad.core.trace import Var
 from funcgrad.core.views import contiguous, size
 
@@ -92,6 +92,9 @@ class ProgramWriter:
         return self.externals.index(name)
 
     def _scratch(self, step: Step) -> int:
+        if isinstance(step, Lines):
+            ((root, view), *_), primitive = step.operands, step.equation.primitive
+            return sorting.scratch_bytes(primitive, root.dtype, view) if isinstance(primitive, Sorting) else 0
         if not isinstance(step, Product):
             return 0
         (_, v1), (_, v2) = step.operands
@@ -113,8 +116,9 @@ def terms_of(step: Product) -> tuple[str, str, str]:
 def _work(step: Step) -> int:
     if isinstance(step, Kernel):
         return size(step.domain)
-    if isinstance(step, Scan):
-        return size(step.out.shape)
+    if isinstance(step, Lines):
+        primitive = step.equation.primitive
+        return size(step.out.shape) * (20 if isinstance(primitive, Sorting) else 1)
     shapes = (*step.operands[0][1].shape, *step.operands[1][1].shape)
     lengths = dict(zip("".join(terms_of(step)[:2]), shapes, strict=True))
     return math.prod(lengths.values()) // 8
@@ -138,8 +142,8 @@ class _Part:
             reads, writes = buffers_of(step)
             pointers = {v: self._pointer(v) for v in sorted(reads | writes, key=self._place)}
             LoopWriter(self._b, step, pointers, self._slot(self._inputs + self._outputs + 2), self._bytes).write()
-        elif isinstance(step, Scan):
-            self._scan(step)
+        elif isinstance(step, Lines):
+            self._lines(number, step)
         else:
             self._product(number, step)
 
@@ -165,11 +169,18 @@ class _Part:
             return self._slot(at + kind * self._inputs)
         return self._b.offset(self._slot(self._inputs + self._outputs), at, "i8")
 
-    def _scan(self, step: Scan) -> None:
+    def _lines(self, number: int, step: Lines) -> None:
         primitive = step.equation.primitive
-        assert isinstance(primitive, Running)
         operands = [(self._pointer(root), root.dtype, view) for root, view in step.operands]
-        running.emit(self._b, primitive, operands, (self._pointer(step.out), step.out.dtype), self._bytes)
+        out = (self._pointer(step.out), step.out.dtype)
+        if isinstance(primitive, Sorting):
+            scratch = self._program.scratch_of(number)
+            assert scratch is not None
+            arena = self._slot(self._inputs + self._outputs)
+            sorting.emit(self._b, primitive, operands[0], out, self._b.offset(arena, scratch, "i8"), self._bytes)
+            return
+        assert isinstance(primitive, Running)
+        running.emit(self._b, primitive, operands, out, self._bytes)
 
     def _product(self, number: int, step: Product) -> None:
         b = self._b
