@@ -31,8 +31,6 @@ from funcgrad.core.views import View, contiguous
 _FOLDS = (np.add, np.multiply, np.maximum, np.minimum)
 # so many vectors of one line across lines stay in registers; wider ones are read back from memory, row by row
 _IN_REGISTERS = 8
-# vectors that one step of a loop handles
-_UNROLL = 4
 # so many elements of a line are written one after the other, without a loop
 _SHORT = 8
 
@@ -176,21 +174,16 @@ class _Writer:
         """Run `body` for all vectors of a row."""
         b, width, last = self._b, self._lengths[-1], len(self._lengths) - 1
         most = self._most(streams[-1].dtype)
-        block = most * _UNROLL
-        whole = width - width % block if width >= 2 * block else 0
-
-        def some(start: Value | int, pieces: Sequence[tuple[int, int]]) -> None:
-            there = [s.at(b, last, start) for s in streams]
-            for at, lanes in pieces:
-                body([s.at(b, last, at) for s in there], lanes)
+        whole = width - width % most if width >= 2 * most else 0
 
         def step(j: Value, _: list[Value]) -> Sequence[Value]:
-            some(j, self._pieces(0, block, most))
+            body([s.at(b, last, j) for s in streams], most)
             return ()
 
         if whole:
-            b.loop(0, whole, block, (), step)
-        some(0, self._pieces(whole, width, most))
+            b.loop(0, whole, most, (), step)
+        for at, lanes in self._pieces(whole, width, most):
+            body([s.at(b, last, at) for s in streams], lanes)
 
     def _rows(self, length: int, streams: Sequence[Stream]) -> None:
         b, out = self._b, streams[-1]
@@ -260,21 +253,11 @@ class _Writer:
         start = constant(Type(lane, lanes), neutral(self._primitive.fold, dtype))
         carried = [start, constant(start.type, 0)] if summed else [start]
 
-        def blocks(count: int) -> Callable[[Value, list[Value]], list[Value]]:
-            def step(i: Value, there: list[Value]) -> list[Value]:
-                at = [s.at(b, 0, i) for s in streams]
-                parts = [self._prefix([s.at(b, 0, u * lanes) for s in at], lanes) for u in range(count)]
-                for u, part in enumerate(parts):
-                    there = self._after(there, part, streams[-1], [s.at(b, 0, u * lanes) for s in at][-1])
-                return there
+        def block(i: Value, there: list[Value]) -> list[Value]:
+            at = [s.at(b, 0, i) for s in streams]
+            return self._after(there, self._prefix(at, lanes), streams[-1], at[-1])
 
-            return step
-
-        count = _UNROLL if length >= _UNROLL * lanes else 1
-        whole = length - length % (count * lanes)
-        carried = b.loop(0, whole, count * lanes, carried, blocks(count))
-        if length - whole >= lanes:
-            carried = b.loop(whole, length - length % lanes, lanes, carried, blocks(1))
+        carried = b.loop(0, length - length % lanes, lanes, carried, block)
         return b.lane(carried[0], 0), (self._any_odd(carried[1]) if summed else None)
 
     def _any_odd(self, noted: Value) -> Value:

@@ -27,8 +27,6 @@ from funcgrad.core.views import View, contiguous
 FEW = 512
 _DIGITS = 256
 _ALIGN = 64
-# elements that one step of a loop handles
-_UNROLL = 4
 
 
 def has_code(equation: Equation) -> bool:
@@ -124,19 +122,6 @@ class _Writer:
         self._b.store(x, place, align)
         return ()
 
-    def _each(self, body: Callable[[Value], object]) -> None:
-        """Run `body` for each element."""
-        b, whole = self._b, self._n - self._n % _UNROLL
-
-        def several(i: Value, _: list[Value]) -> Sequence[Value]:
-            for u in range(_UNROLL):
-                body(b.op("add", i, constant(I64, u)) if u else i)
-            return ()
-
-        b.loop(0, whole, _UNROLL, (), several)
-        for i in range(whole, self._n):
-            body(constant(I64, i))
-
     # ── keys
 
     def _order(self, x: Value) -> Value:
@@ -191,7 +176,7 @@ class _Writer:
                 slot = self._slot(table, key, constant(self._key, 8 * p))
                 b.store(b.op("add", b.load(I32, slot, 4), constant(I32, 1)), slot, 4)
 
-        self._each(one)
+        each(b, self._n, one)
 
     def _digit(self, p: Value, counts: Value, there: list[Value]) -> list[Value]:
         """Order by one digit, unless it is the same in all; what is sorted comes before what is free."""
@@ -205,7 +190,7 @@ class _Writer:
 
         def ordered() -> list[Value]:
             self._sums(table)
-            self._each(lambda i: self._move(i, table, shift, there))
+            each(b, self._n, lambda i: self._move(i, table, shift, there))
             return [there[k ^ 1] for k in range(len(there))]
 
         return b.branch(alike, lambda: there, ordered)
