@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import final
 
 from funcgrad.compiler.native.kernel import Kernel, Load, Repeated, Store
-from funcgrad.compiler.native.steps import Branch, Call, Loop, Product, Routine, Step, Sweep
+from funcgrad.compiler.native.steps import Branch, Call, Lines, Loop, Product, Routine, Step
 from funcgrad.core.trace import Var
 from funcgrad.core.views import size
 
@@ -101,7 +101,7 @@ def buffers_of(step: Step) -> tuple[Sequence[Var], Sequence[Var]]:
     reads: list[Var]
     writes: Sequence[Var]
     match step:
-        case Product() | Sweep():
+        case Product() | Lines():
             reads, writes = [root for root, _ in step.operands], [step.out]
         case Call():
             reads, writes = [x.root for x in step.operands], step.outputs

@@ -11,15 +11,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import final
 
-from funcgrad.compiler.native import blas, flow, repeated, running
+from funcgrad.compiler.native import blas, flow, repeated, running, sorting
 from funcgrad.compiler.native import contraction as products
 from funcgrad.compiler.native.builder import I64, PTR, Builder, Module, Value
 from funcgrad.compiler.native.kernel import Kernel, Repeated
 from funcgrad.compiler.native.loops import LoopWriter
 from funcgrad.compiler.native.memory import Memory, buffers_of, plan_memory
 from funcgrad.compiler.native.part import FRAME, Function, Part
-from funcgrad.compiler.native.steps import Branch, Call, Loop, Product, Routine, Step, Sweep, routines_of
-from funcgrad.core.kinds import Contraction, Running
+from funcgrad.compiler.native.steps import Branch, Call, Lines, Loop, Product, Routine, Step, routines_of
+from funcgrad.core.kinds import Contraction, Running, Sorting
 from funcgrad.core.trace import Var
 from funcgrad.core.views import contiguous, size
 
@@ -137,8 +137,8 @@ class ProgramWriter:
                 self._repeated(part, step)
             case Product():
                 self._product(part, number, step)
-            case Sweep():
-                self._sweep(part, step)
+            case Lines():
+                self._lines(part, number, step)
             case Call() | Branch() | Loop():
                 flow.emit(part, number, step, self._functions)
 
@@ -152,11 +152,17 @@ class ProgramWriter:
 
         repeated.emit(part.b, step, place, FRAME, part.arena, write)
 
-    def _sweep(self, part: Part, step: Sweep) -> None:
+    def _lines(self, part: Part, number: int, step: Lines) -> None:
         primitive = step.equation.primitive
-        assert isinstance(primitive, Running)
         operands = [(part.pointer(root), root.dtype, view) for root, view in step.operands]
-        running.emit(part.b, primitive, operands, (part.pointer(step.out), step.out.dtype), self._bytes)
+        out = (part.pointer(step.out), step.out.dtype)
+        if isinstance(primitive, Sorting):
+            scratch = part.scratch(number)
+            assert scratch is not None
+            sorting.emit(part.b, primitive, operands[0], out, scratch, self._bytes)
+            return
+        assert isinstance(primitive, Running)
+        running.emit(part.b, primitive, operands, out, self._bytes)
 
     def _product(self, part: Part, number: int, step: Product) -> None:
         lane = products.lane_of_dtype(step.out.dtype)
@@ -172,8 +178,11 @@ class ProgramWriter:
         return self.externals.index(name)
 
     def _scratch(self, step: Step) -> int:
-        if isinstance(step, Kernel | Repeated | Sweep):
+        if isinstance(step, Kernel | Repeated):
             return 0
+        if isinstance(step, Lines):
+            ((root, view), *_), primitive = step.operands, step.equation.primitive
+            return sorting.scratch_bytes(primitive, root.dtype, view) if isinstance(primitive, Sorting) else 0
         if not isinstance(step, Product):
             return flow.scratch_bytes(step, self._functions)
         (_, v1), (_, v2) = step.operands
@@ -186,8 +195,8 @@ class ProgramWriter:
                 return size(step.domain)
             case Repeated():
                 return sum(map(self._work, step.kernels))
-            case Sweep():
-                return size(step.out.shape)
+            case Lines():
+                return size(step.out.shape) * (20 if isinstance(step.equation.primitive, Sorting) else 1)
             case Product():
                 shapes = (*step.operands[0][1].shape, *step.operands[1][1].shape)
                 lengths = dict(zip("".join(terms_of(step)[:2]), shapes, strict=True))

@@ -2,7 +2,7 @@
 
     Kernel   a loop nest (see `kernel`), or several that are Repeated
     Product  a contraction
-    Sweep    a running operation, such as a cumulative sum
+    Lines    an operation along one axis, such as a cumulative sum or a sort
     Call     another function, once
     Branch   one of several functions
     Loop     a function again and again
@@ -43,8 +43,8 @@ class Product:
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
-class Sweep:
-    """A running operation, on views of buffers."""
+class Lines:
+    """An operation along one axis, on views of buffers."""
 
     equation: Equation
     operands: tuple[tuple[Var, View], ...]
@@ -200,7 +200,7 @@ class Loop:
 
 
 Flow: TypeAlias = Call | Branch | Loop
-Step: TypeAlias = Kernel | Repeated | Product | Sweep | Flow
+Step: TypeAlias = Kernel | Repeated | Product | Lines | Flow
 
 
 @final
