@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from funcgrad.compiler.native import contraction as products
-from funcgrad.compiler.native import running, scalars, sorting
+from funcgrad.compiler.native import placement, running, scalars, sorting
 from funcgrad.compiler.native.scalars_convert import lane_of
 from funcgrad.core.ir import Equation, Jaxpr
 from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter, Sorting
@@ -20,22 +20,18 @@ from funcgrad.core.views import Places, contiguous
 
 def partition(jaxpr: Jaxpr) -> list[Equation | Jaxpr]:
     """The program in the order in which it runs: jaxprs that have native code, and equations for NumPy between them."""
-    layers: dict[Var, int] = {}
-    native: list[list[Equation]] = [[]]
-    others: list[list[Equation]] = [[]]
-    effects = 0
-    for equation in jaxpr.equations:
-        layer = max((layers[x] for x in equation.inputs if isinstance(x, Var) and x in layers), default=0)
-        code = has_code(equation)
-        if equation.primitive.effect:
-            effects = layer = max(layer, effects)
-        (native if code else others)[layer].append(equation)
-        if not code and layer + 1 == len(native):
-            native.append([])
-            others.append([])
-        layers.update(dict.fromkeys(equation.outputs, layer + (not code)))
+    code = [has_code(equation) for equation in jaxpr.equations]
+    views = placement.views_for_numpy(jaxpr, code)
+    layers = placement.delayed(jaxpr, code, views, _layers(jaxpr, code))
+    count = max(layers, default=0) + 1
+    native: list[list[Equation]] = [[] for _ in range(count)]
+    others: list[list[Equation]] = [[] for _ in range(count)]
+    for i, equation in enumerate(jaxpr.equations):
+        (native if code[i] and i not in views else others)[layers[i]].append(equation)
+    makers = {jaxpr.equations[i].outputs[0]: jaxpr.equations[i] for i in sorted(views)}
+    native = [placement.with_views(inside, makers) for inside in native]
     out: list[Equation | Jaxpr] = []
-    needed = _needed(jaxpr, native, others)
+    needed = [wanted - makers.keys() for wanted in _needed(jaxpr, native, others)]
     for inside, outside, wanted in zip(native, others, needed, strict=True):
         if inside:
             out.append(_segment(inside, wanted))
@@ -43,6 +39,20 @@ def partition(jaxpr: Jaxpr) -> list[Equation | Jaxpr]:
     if len(out) == 1 and isinstance(out[0], Jaxpr):
         return [_whole(jaxpr, out[0])]
     return out
+
+
+def _layers(jaxpr: Jaxpr, code: Sequence[bool]) -> list[int]:
+    """The layer of each equation."""
+    known: dict[Var, int] = {}
+    layers = []
+    effects = 0
+    for i, equation in enumerate(jaxpr.equations):
+        layer = max((known[x] for x in equation.inputs if isinstance(x, Var) and x in known), default=0)
+        if equation.primitive.effect:
+            effects = layer = max(layer, effects)
+        layers.append(layer)
+        known.update(dict.fromkeys(equation.outputs, layer + (not code[i])))
+    return layers
 
 
 def _whole(jaxpr: Jaxpr, segment: Jaxpr) -> Jaxpr:
