@@ -78,7 +78,9 @@ def delayed(jaxpr: Jaxpr, code: Sequence[bool], views: set[int], layers: Sequenc
     for i in reversed(range(len(code))):
         equation = jaxpr.equations[i]
         read = _read(equation)
-        if code[i] and i not in views and free.issuperset(read):
+        # an array of unknown length stays in the segment where it is made
+        known = all(n >= 0 for x in (*read, *equation.outputs) for n in x.shape)
+        if code[i] and known and i not in views and free.issuperset(read):
             kept = sum(size(x.shape) for x in read if x not in inputs)
             latest = min((first[v] for v in equation.outputs if v in first), default=-1)
             if latest > out[i] and kept <= sum(size(v.shape) for v in equation.outputs):
