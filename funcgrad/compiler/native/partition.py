@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from funcgrad.compiler.native import contraction as products
-from funcgrad.compiler.native import running, scalars, sorting
+from funcgrad.compiler.native import placement, running, scalars, sorting
 from funcgrad.compiler.native.complex_parts import has_rule, is_complex, part_dtype
 from funcgrad.compiler.native.lower import Lowered
 from funcgrad.compiler.native.scalars_convert import lane_of
@@ -28,13 +28,18 @@ def partition(jaxpr: Jaxpr) -> list[Equation | Jaxpr]:
     while torn := _torn(jaxpr, code, layers):
         code = [flag and i not in torn for i, flag in enumerate(code)]
         layers = _layers(jaxpr, code)
+    views = placement.views_for_numpy(jaxpr, code)
+    layers = placement.delayed(jaxpr, code, views, layers)
     count = max(layers, default=0) + 1
     native: list[list[Equation]] = [[] for _ in range(count)]
     others: list[list[Equation]] = [[] for _ in range(count)]
-    for equation, flag, layer in zip(jaxpr.equations, code, layers, strict=True):
-        (native if flag else others)[layer].append(equation if flag else _as_it_was(equation))
+    for i, equation in enumerate(jaxpr.equations):
+        compiled = code[i] and i not in views
+        (native if compiled else others)[layers[i]].append(equation if compiled else _as_it_was(equation))
+    makers = {jaxpr.equations[i].outputs[0]: jaxpr.equations[i] for i in sorted(views)}
+    native = [placement.with_views(equations, makers) for equations in native]
     out: list[Equation | Jaxpr] = []
-    needed = _needed(jaxpr, native, others)
+    needed = [wanted - makers.keys() for wanted in _needed(jaxpr, native, others)]
     for inside, outside, wanted in zip(native, others, needed, strict=True):
         if inside:
             out.append(_segment(inside, wanted))
@@ -42,6 +47,20 @@ def partition(jaxpr: Jaxpr) -> list[Equation | Jaxpr]:
     if len(out) == 1 and isinstance(out[0], Jaxpr):
         return [_whole(jaxpr, out[0])]
     return out
+
+
+def _layers(jaxpr: Jaxpr, code: Sequence[bool]) -> list[int]:
+    """The layer of each equation."""
+    known: dict[Var, int] = {}
+    layers = []
+    effects = 0
+    for i, equation in enumerate(jaxpr.equations):
+        layer = max((known[x] for x in equation.inputs if isinstance(x, Var) and x in known), default=0)
+        if equation.primitive.effect:
+            effects = layer = max(layer, effects)
+        layers.append(layer)
+        known.update(dict.fromkeys(equation.outputs, layer + (not code[i])))
+    return layers
 
 
 def _whole(jaxpr: Jaxpr, segment: Jaxpr) -> Jaxpr:
@@ -53,20 +72,6 @@ def _whole(jaxpr: Jaxpr, segment: Jaxpr) -> Jaxpr:
     if any(lane_of(x.dtype) is None and part_dtype(x.dtype) is None for x in jaxpr.inputs):
         return segment
     return Jaxpr(jaxpr.inputs, (), segment.equations, jaxpr.outputs)
-
-
-def _layers(jaxpr: Jaxpr, code: Sequence[bool]) -> list[int]:
-    """The layer of each equation."""
-    known: dict[Var, int] = {}
-    layers = []
-    effects = 0
-    for equation, flag in zip(jaxpr.equations, code, strict=True):
-        layer = max((known[x] for x in equation.inputs if isinstance(x, Var) and x in known), default=0)
-        if equation.primitive.effect:
-            effects = layer = max(layer, effects)
-        layers.append(layer)
-        known.update(dict.fromkeys(equation.outputs, layer + (not flag)))
-    return layers
 
 
 def _torn(jaxpr: Jaxpr, code: Sequence[bool], layers: Sequence[int]) -> set[int]:
