@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import final
 
 from funcgrad.compiler.native.fuse import Product, Schedule, Step
-from funcgrad.compiler.native.kernel import Kernel, Load, Store
+from funcgrad.compiler.native.kernel import Fold, Kernel, Load, Store, operands
+from funcgrad.core.ir import Atom
 from funcgrad.core.trace import Var
 from funcgrad.core.views import size
 
@@ -100,7 +101,10 @@ def _shared(
     """For each buffer whose memory is that of a later result of an elementwise step, that result, at the end of all."""
     same: dict[Var, Var] = {}
     for i, step in enumerate(steps):
-        if not isinstance(step, Kernel) or step.folded:
+        if not isinstance(step, Kernel):
+            continue
+        if step.folded:
+            same.update(_written_over(step, i, given, results, first, last))
             continue
         taken = set()
         for s in step.body:
@@ -121,12 +125,74 @@ def _shared(
     return same
 
 
-def _fits(x: Var, s: Store, kernel: Kernel) -> bool:
-    """True if the kernel reads each element of `x` just where it then writes one of the result."""
+def _written_over(
+    kernel: Kernel,
+    number: int,
+    given: Mapping[Var, int],
+    results: Mapping[Var, int],
+    first: Mapping[Var, int],
+    last: Mapping[Var, int],
+) -> dict[Var, Var]:
+    """In a nest with folds, the buffers that it fills and reads itself, each with the result that takes its place.
+
+    That is written in the last phase that reads the buffer: there, each element is read before it is written over.
+    """
+    loads: dict[Var, list[Load]] = {}
+    stores: dict[Var, list[Store]] = {}
+    for s in kernel.body:
+        if isinstance(s, Load):
+            loads.setdefault(s.buffer, []).append(s)
+        elif isinstance(s, Store):
+            stores.setdefault(s.buffer, []).append(s)
+    single = [ts[0] for v, ts in stores.items() if len(ts) == 1 and first[v] == number]
+    own = [s for s in single if last[s.buffer] == number and s.buffer not in (*given, *results)]
+    same: dict[Var, Var] = {}
+    if not any(len(loads.get(s.buffer, ())) == 1 for s in own):
+        return same
+    phase = _phases(kernel)
+    for inner in own:
+        read = loads.get(inner.buffer, [])
+        if len(read) != 1:
+            continue
+        reached, end = _reached(kernel, read[0], phase)
+        for s in single:
+            free = s.buffer not in loads and s.buffer not in same.values() and not s.combine and not s.offsets
+            there = size(kernel.domain) == size(s.buffer.shape) and s.x in reached and phase[s] >= end
+            if free and there and _fits(inner.buffer, s, kernel, inner):
+                same[inner.buffer] = s.buffer
+                break
+    return same
+
+
+def _phases(kernel: Kernel) -> dict[Var | Store, int]:
+    """For each value and store how many folds have to end before it: in which run over the folded axes it is."""
+    phase: dict[Var | Store, int] = {}
+    folds = {s.out for s in kernel.body if isinstance(s, Fold)}
+    for s in kernel.body:
+        number = max((phase[x] + (x in folds) for x in operands(s) if isinstance(x, Var)), default=0)
+        phase[s if isinstance(s, Store) else s.out] = number
+    return phase
+
+
+def _reached(kernel: Kernel, load: Load, phase: Mapping[Var | Store, int]) -> tuple[set[Atom], int]:
+    """The values that are computed of what is loaded, short of folds, and the last phase that needs it."""
+    reached: set[Atom] = {load.out}
+    end = 0
+    for s in kernel.body:
+        if any(x in reached for x in operands(s)):
+            if isinstance(s, Fold | Store):
+                end = max(end, phase[s if isinstance(s, Store) else s.out])
+            else:
+                reached.add(s.out)
+    return reached, end
+
+
+def _fits(x: Var, s: Store, kernel: Kernel, own: Store | None = None) -> bool:
+    """True if the kernel reads each element of `x`, which only `own` writes, where it then writes one of the result."""
     y = s.buffer
     if x is y or x.dtype.itemsize != y.dtype.itemsize or size(x.shape) != size(y.shape):
         return False
-    written = any(isinstance(t, Store) and t.buffer in (x, y) and t is not s for t in kernel.body)
+    written = any(isinstance(t, Store) and t.buffer in (x, y) and t not in (s, own) for t in kernel.body)
     return not written and all(
         (t.view.canonical, t.view.offset) == (s.view.canonical, s.view.offset) and not t.offsets
         for t in kernel.body
