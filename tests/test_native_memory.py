@@ -56,7 +56,32 @@ def test_a_value_that_is_read_again_is_not_written_over() -> None:
         np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
-def test_a_column_of_softmaxes_is_right_over_any_axis() -> None:
-    for axis in (0, 1, (0, 1)):
-        f = lambda x, axis=axis: (lambda e: e / fnp.sum(e, axis=axis, keepdims=True))(np.exp(x - 1))
-        np.testing.assert_allclose(fg.jit(f)(X), f(X), rtol=1e-12)
+@pytest.mark.parametrize("axis", [0, 1, (0, 1)])
+def test_a_softmax_is_right_over_any_axis(axis: Any) -> None:
+    def f(x: Any) -> Any:
+        e = np.exp(x - 1)
+        return e / fnp.sum(e, axis=axis, keepdims=True)
+
+    np.testing.assert_allclose(fg.jit(f)(X), f(X), rtol=1e-12)
+
+
+def test_the_slope_of_a_layer_is_computed_again_and_not_kept() -> None:
+    w = np.random.default_rng(1).standard_normal((50, 50))
+
+    def network(w: Any, x: Any) -> Any:
+        for _ in range(3):
+            x = np.tanh(x @ w)
+        return (x**2).sum()
+
+    gradient = fg.grad(network)
+    # three layers and two cotangents, beside what is as large as the weights
+    assert arena(gradient, w, X) <= 5 * X.nbytes + 2 * w.nbytes + 1024
+    np.testing.assert_allclose(fg.jit(gradient)(w, X), gradient(w, X), rtol=1e-9)
+
+
+def test_memory_of_a_result_serves_before_the_result_is_there() -> None:
+    x = np.random.default_rng(2).standard_normal((200, 200))
+    f = lambda x: ((x @ x) @ x).sum(axis=0) * x
+    # of the two products that are there at once, one is in the result
+    assert arena(f, x) < 1.5 * x.nbytes
+    np.testing.assert_allclose(fg.jit(f)(x), f(x), rtol=1e-9)

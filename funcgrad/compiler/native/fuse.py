@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, final
 
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Offset, Statement, Store, operands
+from funcgrad.compiler.native.recompute import Recomputer
 from funcgrad.core.ir import Atom, Equation, Literal, Namer
 from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Scatter
 from funcgrad.core.trace import Var
@@ -159,6 +160,7 @@ class _Fuser:
         self._steps: list[_Group | Product] = []
         self._latest: dict[Shape, _Group] = {}
         self._group_of: dict[Var, _Group] = {}
+        self._recomputer = Recomputer(self._inputs, _LONG, self._load, self._group_of)
 
     # ── equations
 
@@ -339,7 +341,8 @@ class _Fuser:
         view = over(x.view)
         if x.root in group.values:
             return x.root
-        return self._load(group, x.root, view)
+        again = self._recomputer.value(group, x.root, view)
+        return self._load(group, x.root, view) if again is None else again
 
     def _load(self, group: _Group, root: Var, view: View) -> Var:
         self._store(root)
@@ -347,7 +350,9 @@ class _Fuser:
         known = group.loads.get(key)
         if known is None:
             known = group.loads[key] = Var((), root.dtype, root.weak)
-            group.body.append(Load(known, root, View(view.shape, view.canonical, view.offset)))
+            load = Load(known, root, View(view.shape, view.canonical, view.offset))
+            group.body.append(load)
+            self._recomputer.note(load)
         return known
 
     def _whole(self, x: Atom) -> Var:
@@ -437,6 +442,7 @@ class _Fuser:
 
     def _define(self, group: _Group, s: Compute | Fold | Load, strides: tuple[int, ...]) -> None:
         group.body.append(s)
+        self._recomputer.note(s)
         group.values[s.out] = strides
         self._made[s.out] = group.number
         self._group_of[s.out] = group
@@ -469,9 +475,21 @@ class _Fuser:
 
 def _finished(group: _Group) -> Kernel:
     folded = tuple(group.folded or ())
+    group.body = _used(group)
     body = _spilled(group)
     stores = [Store(v, View(group.domain, group.values[v]), v) for v in group.values if v in group.stored]
     return Kernel(group.domain, folded, (*body, *stores))
+
+
+def _used(group: _Group) -> list[Statement]:
+    """The body without what is computed for others only, which have computed it again."""
+    needed: set[Atom] = set(group.stored)
+    kept: list[Statement] = []
+    for s in reversed(group.body):
+        if isinstance(s, Store) or s.out in needed:
+            kept.append(s)
+            needed.update(operands(s))
+    return kept[::-1]
 
 
 def _spilled(group: _Group) -> list[Statement]:

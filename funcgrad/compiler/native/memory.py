@@ -19,6 +19,10 @@ from funcgrad.core.trace import Var
 from funcgrad.core.views import size
 
 _ALIGN = 64
+# in bytes: what is smaller is no matter
+_LARGE = 1 << 14
+# a step after all others
+_LAST = 1 << 60
 
 
 @final
@@ -55,17 +59,18 @@ def plan_memory(inputs: Sequence[Var], schedule: Schedule, scratch: Mapping[int,
     same = _shared(schedule.steps, given, results, first, last)
     for v, holder in same.items():
         first[holder] = min(first[holder], first[v])
-    outputs = dict(results)
+    early = _before_results([v for v in first if v not in given and v not in same], results, first, last)
+    outputs = {**results, **early}
     begins: list[list[Var]] = [[] for _ in schedule.steps]
     ends: list[list[Var]] = [[] for _ in schedule.steps]
     for v, step in first.items():
-        if v not in given and v not in results and v not in same:
+        if v not in given and v not in outputs and v not in same:
             begins[step].append(v)
             ends[last[v]].append(v)
     arena, places, total = _packed(begins, ends, scratch)
     for v, holder in same.items():
-        if holder in results:
-            outputs[v] = results[holder]
+        if holder in outputs:
+            outputs[v] = outputs[holder]
         else:
             arena[v] = arena[holder]
     return Memory(given, outputs, arena, places, total)
@@ -125,6 +130,27 @@ def _shared(
     return same
 
 
+def _before_results(
+    buffers: Sequence[Var], results: Mapping[Var, int], first: Mapping[Var, int], last: Mapping[Var, int]
+) -> dict[Var, int]:
+    """For some buffers the result in whose memory they are before that is written; a small one has place anywhere."""
+    places: dict[Var, int] = {}
+    taken: dict[Var, list[tuple[int, int]]] = {v: [(first.get(v, 0), _LAST)] for v in results}
+    hosts = sorted((v for v in results if _bytes(v) >= _LARGE), key=_bytes)
+    for x in sorted((v for v in buffers if v not in results and _bytes(v) >= _LARGE), key=_bytes, reverse=True):
+        for host in hosts:
+            apart = all(last[x] < begin or end < first[x] for begin, end in taken[host])
+            if _bytes(x) <= _bytes(host) and apart:
+                taken[host].append((first[x], last[x]))
+                places[x] = results[host]
+                break
+    return places
+
+
+def _bytes(v: Var) -> int:
+    return size(v.shape) * int(v.dtype.itemsize)
+
+
 def _written_over(
     kernel: Kernel,
     number: int,
@@ -133,7 +159,7 @@ def _written_over(
     first: Mapping[Var, int],
     last: Mapping[Var, int],
 ) -> dict[Var, Var]:
-    """In a nest with folds, the buffers that it fills and reads itself, each with the result that takes its place.
+    """In a nest with folds, the buffers that nobody reads any more, each with the result that takes its place.
 
     That is written in the last phase that reads the buffer: there, each element is read before it is written over.
     """
@@ -145,21 +171,21 @@ def _written_over(
         elif isinstance(s, Store):
             stores.setdefault(s.buffer, []).append(s)
     single = [ts[0] for v, ts in stores.items() if len(ts) == 1 and first[v] == number]
-    own = [s for s in single if last[s.buffer] == number and s.buffer not in (*given, *results)]
+    dying = [v for v, ts in loads.items() if len(ts) == 1 and last[v] == number and v not in given and v not in results]
     same: dict[Var, Var] = {}
-    if not any(len(loads.get(s.buffer, ())) == 1 for s in own):
+    if not single or not dying:
         return same
     phase = _phases(kernel)
-    for inner in own:
-        read = loads.get(inner.buffer, [])
-        if len(read) != 1:
+    for x in dying:
+        own = stores.get(x, [])
+        if own and (len(own) > 1 or own[0].view.canonical != loads[x][0].view.canonical):
             continue
-        reached, end = _reached(kernel, read[0], phase)
+        reached, end = _reached(kernel, loads[x][0], phase)
         for s in single:
             free = s.buffer not in loads and s.buffer not in same.values() and not s.combine and not s.offsets
             there = size(kernel.domain) == size(s.buffer.shape) and s.x in reached and phase[s] >= end
-            if free and there and _fits(inner.buffer, s, kernel, inner):
-                same[inner.buffer] = s.buffer
+            if free and there and _fits(x, s, kernel, own[0] if own else None):
+                same[x] = s.buffer
                 break
     return same
 
@@ -231,7 +257,7 @@ def _packed(
 
     for i, (new, old) in enumerate(zip(begins, ends, strict=True)):
         for v in new:
-            sizes[v] = -(-max(1, size(v.shape) * v.dtype.itemsize) // _ALIGN) * _ALIGN
+            sizes[v] = -(-max(1, _bytes(v)) // _ALIGN) * _ALIGN
             offsets[v] = take(sizes[v])
         own = -(-scratch.get(i, 0) // _ALIGN) * _ALIGN
         if own:
