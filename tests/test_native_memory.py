@@ -74,8 +74,8 @@ def test_the_slope_of_a_layer_is_computed_again_and_not_kept() -> None:
         return (x**2).sum()
 
     gradient = fg.grad(network)
-    # three layers and two cotangents, beside what is as large as the weights
-    assert arena(gradient, w, X) <= 5 * X.nbytes + 2 * w.nbytes + 1024
+    # three layers, the cotangents of one, and a product of the size of the weights
+    assert arena(gradient, w, X) <= 6 * X.nbytes
     np.testing.assert_allclose(fg.jit(gradient)(w, X), gradient(w, X), rtol=1e-9)
 
 
