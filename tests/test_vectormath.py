@@ -195,6 +195,16 @@ def test_the_result_does_not_depend_on_the_width_of_vectors(name: str, monkeypat
             np.testing.assert_array_equal(compiled(name)(*x), y)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_instructions_of_wide_vectors_are_for_machines_that_have_them(
+    dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.linspace(0.1, 0.9, 100).astype(dtype)
+    monkeypatch.setattr(llvm, "host", partial(replace, llvm.host(), vector_bytes=32))
+    text = fg.jit(lambda x: np.exp(x) + np.log1p(x) + np.cbrt(x) + np.power(x, x)).lower(x).as_text("llvm")
+    assert "avx512" not in text
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_result_does_not_depend_on_the_place(name: str) -> None:
     xs = arguments(name, np.float64, 500)
@@ -239,7 +249,7 @@ def test_every_function_is_tested() -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_cost_is_about_the_number_of_instructions(name: str) -> None:
-    b = Builder(Module())
+    b = Builder(Module(64))
     operands = [Value(f"%x{i}", Type("double", 8)) for i in range(2 if name in (*OF_TWO, "logaddexp") else 1)]
     FUNCTIONS[name](b, *operands)
     assert b.count == pytest.approx(COSTS[name], rel=0.2)

@@ -50,7 +50,7 @@ class ProgramWriter:
         self.long = sum(map(_work, schedule.steps)) > _LONG
         scratch = {i: n for i, step in enumerate(schedule.steps) if (n := self._scratch(step))}
         self.memory: Memory = plan_memory(inputs, schedule, scratch)
-        self._module = Module()
+        self._module = Module(vector_bytes)
 
     def write(self) -> str:
         """The text of the module."""
