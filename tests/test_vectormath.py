@@ -195,6 +195,16 @@ def test_the_result_does_not_depend_on_the_width_of_vectors(name: str, monkeypat
             np.testing.assert_array_equal(compiled(name)(*x), y)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_instructions_of_wide_vectors_are_for_machines_that_have_them(
+    dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.linspace(0.1, 0.9, 100).astype(dtype)
+    monkeypatch.setattr(llvm, "host", partial(replace, llvm.host(), vector_bytes=32))
+    text = fg.jit(lambda x: np.exp(x) + np.log1p(x) + np.cbrt(x) + np.power(x, x)).lower(x).as_text("llvm")
+    assert "avx512" not in text
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_result_does_not_depend_on_the_place(name: str) -> None:
     xs = arguments(name, np.float64, 500)
@@ -203,13 +213,43 @@ def test_the_result_does_not_depend_on_the_place(name: str) -> None:
         np.testing.assert_array_equal(compiled(name)(*[x[-n:] for x in xs]), y[-n:])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("order", [1, 2])
+def test_the_derivatives_of_sinc_are_compiled_and_keep_their_digits(order: int, dtype: Any) -> None:
+    f: Any = fg.numpy.sinc
+    for _ in range(order):
+        f = fg.grad(lambda x, f=f: f(x).sum())
+    x = np.concatenate([np.linspace(-9, 9, 3001), np.linspace(-1, 1, 3001), [0.0, 1e-30]]).astype(dtype)
+    z = np.pi * x.astype(EXTENDED)
+    with np.errstate(all="ignore"):
+        true = np.pi * (np.cos(z) / z - np.sin(z) / z**2)
+        if order == 2:
+            true = np.pi**2 * (2 * np.sin(z) / z**3 - 2 * np.cos(z) / z**2 - np.sin(z) / z)
+    series = [-1 / 3, 1 / 30, -1 / 840, 1 / 45360]
+    powers = [z ** (2 * k + 2 - order) * (2 * k + 1 if order == 2 else 1) for k in range(4)]
+    near = np.pi**order * sum(EXTENDED(c) * p for c, p in zip(series, powers, strict=True))
+    true = np.where(np.abs(z) < 0.05, near, true)
+    jitted = fg.jit(f)
+    assert " sin " in jitted.lower(x).as_text("kernels")
+    np.testing.assert_allclose(jitted(x), true, rtol=0, atol=60 * np.finfo(dtype).eps * np.abs(true).max())
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
+@pytest.mark.parametrize("name", ["isnan", "isinf", "isfinite"])
+def test_questions_about_whole_numbers_are_compiled(name: str, dtype: Any) -> None:
+    x = np.array([0, 1, 1], dtype)
+    f = compiled(name)
+    np.testing.assert_array_equal(f(x), getattr(np, name)(x))
+    assert name in f.lower(x).as_text("kernels")
+
+
 def test_every_function_is_tested() -> None:
     assert set(FUNCTIONS) == {*TRUE, "logaddexp"} == set(COSTS)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_cost_is_about_the_number_of_instructions(name: str) -> None:
-    b = Builder(Module())
+    b = Builder(Module(64))
     operands = [Value(f"%x{i}", Type("double", 8)) for i in range(2 if name in (*OF_TWO, "logaddexp") else 1)]
     FUNCTIONS[name](b, *operands)
     assert b.count == pytest.approx(COSTS[name], rel=0.2)

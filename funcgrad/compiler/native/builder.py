@@ -98,9 +98,14 @@ def from_bits(type: Type, bits: int) -> Value:
 
 @final
 class Module:
-    """The text of one module: its functions, and what they refer to."""
+    """The text of one module: its functions, and what they refer to.
 
-    def __init__(self) -> None:
+    Args:
+        vector_bytes: The size of the machine's vectors, 64 if it has AVX-512. With less than there is, code runs too.
+    """
+
+    def __init__(self, vector_bytes: int = 16) -> None:
+        self.vector_bytes = vector_bytes
         self.functions: list[str] = []
         self.globals: list[str] = []
         self._declared: dict[str, str] = {}

@@ -46,7 +46,7 @@ class ProgramWriter:
     def __init__(self, routine: Routine, vector_bytes: int) -> None:
         self._bytes = vector_bytes
         self.externals: list[str] = []
-        self._module = Module()
+        self._module = Module(vector_bytes)
         self._functions: dict[Routine, Function] = {}
         self._main = self._function(routine)
 
