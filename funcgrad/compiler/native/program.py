@@ -51,6 +51,7 @@ class ProgramWriter:
         scratch = {i: n for i, step in enumerate(schedule.steps) if (n := self._scratch(step))}
         self.memory: Memory = plan_memory(inputs, schedule, scratch)
         self._module = Module()
+        self.common = repeated.Common(self._module, self._loops)
 
     def write(self) -> str:
         """The text of the module."""
@@ -75,6 +76,9 @@ class ProgramWriter:
             failed = b.load(I64, record, 8)
             b.ret(b.cast("trunc", failed, "i32"))
         return self._module.text()
+
+    def _loops(self, b: Builder, kernel: Kernel, pointers: Mapping[Var, Value], failed: Value) -> None:
+        LoopWriter(b, kernel, pointers, failed, self._bytes).write()
 
     @property
     def _error(self) -> int:
@@ -137,7 +141,8 @@ class _Part:
         if isinstance(step, Kernel):
             reads, writes = buffers_of(step)
             pointers = {v: self._pointer(v) for v in sorted(reads | writes, key=self._place)}
-            LoopWriter(self._b, step, pointers, self._slot(self._inputs + self._outputs + 2), self._bytes).write()
+            failed = self._slot(self._inputs + self._outputs + 2)
+            self._program.common.write(self._b, step, pointers, failed)
         elif isinstance(step, Repeated):
             self._repeated(step)
         else:
