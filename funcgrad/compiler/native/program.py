@@ -48,6 +48,7 @@ class ProgramWriter:
         self.externals: list[str] = []
         self._module = Module(vector_bytes)
         self._functions: dict[Routine, Function] = {}
+        self._common = repeated.Common(self._module, self._loops)
         self._main = self._function(routine)
 
     @property
@@ -132,7 +133,7 @@ class ProgramWriter:
             case Kernel():
                 reads, writes = buffers_of(step)
                 buffers = sorted(dict.fromkeys((*reads, *writes)), key=part.place)
-                LoopWriter(part.b, step, {v: part.pointer(v) for v in buffers}, part.record, self._bytes).write()
+                self._common.write(part.b, step, {v: part.pointer(v) for v in buffers}, part.record)
             case Repeated():
                 self._repeated(part, step)
             case Product():
@@ -142,13 +143,16 @@ class ProgramWriter:
             case Call() | Branch() | Loop():
                 flow.emit(part, number, step, self._functions)
 
+    def _loops(self, b: Builder, kernel: Kernel, pointers: Mapping[Var, Value], failed: Value) -> None:
+        LoopWriter(b, kernel, pointers, failed, self._bytes).write()
+
     def _repeated(self, part: Part, step: Repeated) -> None:
         def place(v: Var) -> tuple[bool, int]:
             kind, at = part.place(v)
             return kind == 2, at + (kind == 1) * part.inputs
 
         def write(kernel: Kernel, pointers: Mapping[Var, Value]) -> None:
-            LoopWriter(part.b, kernel, pointers, part.record, self._bytes).write()
+            self._loops(part.b, kernel, pointers, part.record)
 
         repeated.emit(part.b, step, place, FRAME, part.arena, write)
 
