@@ -78,8 +78,10 @@ class Gates:
 
     def make(self, program: Program, call: CallOf) -> Gate | None:
         """A gate for calls like this one, in front of the others; None if Python is needed for such calls."""
-        native = None if config.CHECK else program.compile().native
-        if native is None:
+        executable = program.compile()
+        native = executable.native
+        # whether an argument may be overwritten, Python finds out
+        if native is None or executable.reused or config.CHECK:
             return None
         from funcgrad.compiler.native import gates  # heavy: imported when first needed
 

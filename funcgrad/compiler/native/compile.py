@@ -15,6 +15,7 @@ from funcgrad.compiler.native import partition, runtime
 from funcgrad.compiler.native.expand import expand
 from funcgrad.compiler.native.fuse import Schedule, fuse
 from funcgrad.compiler.native.kernel import Kernel, check_kernel
+from funcgrad.compiler.native.memory import reusable
 from funcgrad.compiler.native.program import ProgramWriter, addresses
 from funcgrad.compiler.segment import Segment, StoppedError
 from funcgrad.compiler.simplify import simplify
@@ -61,8 +62,13 @@ def usable() -> bool:
     return config.NATIVE and runtime.available()
 
 
-def with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
-    """The program with its segments as operations, each of which is compiled."""
+def with_segments(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> tuple[Jaxpr, list[Native]]:
+    """The program with its segments as operations, each of which is compiled.
+
+    Args:
+        jaxpr: The program.
+        owned: The positions of the inputs that it may overwrite, which it does if it is all of one segment.
+    """
     expanded = simplify(expand(jaxpr, partition.has_code))
     natives: list[Native] = []
     equations: list[Equation] = []
@@ -70,7 +76,7 @@ def with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
         if isinstance(part, Equation):
             equations.append(part)
             continue
-        native = compile_segment(part)
+        native = compile_segment(part, owned if part.inputs is expanded.inputs else ())
         natives.append(native)
         operation = Segment(part, native.run)
         outputs = tuple(v for v in part.outputs if isinstance(v, Var))
@@ -92,8 +98,8 @@ def _whole(program: Jaxpr, parts: Sequence[Equation | Jaxpr]) -> Sequence[Equati
     return [Jaxpr(program.inputs, (), segment.equations, program.outputs)]
 
 
-def compile_segment(jaxpr: Jaxpr) -> Native:
-    """The machine code of a jaxpr all of whose equations have code."""
+def compile_segment(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> Native:
+    """The machine code of a jaxpr all of whose equations have code, and which may overwrite some of its inputs."""
     from funcgrad.compiler.native import llvm  # heavy: imported when first needed
 
     outputs = [v for v in jaxpr.outputs if isinstance(v, Var)]
@@ -112,6 +118,7 @@ def compile_segment(jaxpr: Jaxpr) -> Native:
         arena=writer.memory.total,
         long=writer.long,
         externals=addresses(writer.externals),
+        reused=reusable(owned, jaxpr.inputs, schedule, writer.memory),
         fail=_stop,
     )
     library = runtime.load(program)

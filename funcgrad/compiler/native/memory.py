@@ -134,6 +134,49 @@ def _fits(x: Var, s: Store, kernel: Kernel) -> bool:
     )
 
 
+def reusable(owned: Sequence[int], inputs: Sequence[Var], schedule: Schedule, memory: Memory) -> dict[int, int]:
+    """Which results can be written over an argument that is given away: by their numbers.
+
+    Nothing reads the argument any more when the memory of the result is first written to, save the elementwise step
+    that does so. A program that may stop half-way overwrites nothing: it is run again by NumPy.
+    """
+    if any(map(_may_stop, schedule.steps)):
+        return {}
+    first, last = _lifetimes(schedule.steps)
+    free = [i for i in owned if inputs[i] not in schedule.outputs]
+    found: dict[int, int] = {}
+    for place, out in enumerate(schedule.outputs):
+        within = [v for v, there in memory.outputs.items() if there == place]
+        begin = min((first[v] for v in within if v in first), default=0)
+        for i in free:
+            x = inputs[i]
+            alike = (x.shape, x.dtype) == (out.shape, out.dtype) and x.shape
+            if alike and (last.get(x, -1) < begin or _written_over(x, within, schedule.steps[begin], last[x] == begin)):
+                found[place] = i
+                free.remove(i)
+                break
+    return found
+
+
+def _may_stop(step: Step) -> bool:
+    """True if an index may turn out to be out of bounds."""
+    if isinstance(step, Product):
+        return False
+    return any(not o.clamped for s in step.accesses for o in s.offsets)
+
+
+def _written_over(x: Var, within: Sequence[Var], step: Step, last: bool) -> bool:
+    """True if a step reads an argument for the last time, just where it writes the first of some buffers."""
+    if not last or not isinstance(step, Kernel) or step.folded:
+        return False
+    stores = [s for s in step.body if isinstance(s, Store) and s.buffer in within]
+    if len(stores) != 1:
+        return False
+    (s,) = stores
+    whole = not s.combine and not s.offsets and size(step.domain) == size(s.buffer.shape)
+    return whole and s.buffer not in buffers_of(step)[0] and _fits(x, s, step)
+
+
 def _packed(
     begins: Sequence[Sequence[Var]], ends: Sequence[Sequence[Var]], scratch: Mapping[int, int]
 ) -> tuple[dict[Var, int], dict[int, int], int]:
