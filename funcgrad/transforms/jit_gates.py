@@ -161,11 +161,20 @@ class _Reader:
 
     def _look_at_values(self, slot: int, spec: pytree.Structure, x: dict[Any, Any]) -> None:
         self._reading.test(self._layout.IS_DICT, slot, None, len(x))
+        number, self._reading.dicts = self._reading.dicts, self._reading.dicts + 1
+        first, children = {}, {}
         for key, child in zip(spec.entries(), spec.children(), strict=True):
             # other keys may have a comparison of their own
             if key.__class__ not in (str, int):
                 raise _NotPlainError
-            self.look(child, x[key], self._layout.KEY, slot, key)
+            first[key], children[key] = self._leaf, child
+            self._leaf += child.num_leaves
+        after = self._leaf
+        # the leaves are in the order of the sorted keys, but they are found in that of the dict
+        for key, value in x.items():
+            self._leaf = first[key]
+            self.look(children[key], value, self._layout.KEY, slot, key, number)
+        self._leaf = after
 
     def _look_at_items(self, slot: int, children: Sequence[pytree.Structure], x: Sequence[Any]) -> None:
         at, listed = self._layout, x.__class__ is list
@@ -236,13 +245,14 @@ def _reading(call: CallOf, constants: Sequence[Any]) -> Reading:
 def _building(structure: pytree.Structure) -> Building:
     from funcgrad.compiler.native.gates import Building
 
-    building = Building()
-    if structure.is_leaf():
-        building.lone = True
-    elif not _is_made_of_plain_containers(structure):
-        building.finish = structure.unflatten
-    elif structure.type is not tuple or structure.num_leaves != structure.num_children:
+    building = Building(lone=structure.is_leaf())
+    flat = structure.type is tuple and structure.num_leaves == structure.num_children
+    if building.lone or flat:
+        return building
+    if _is_made_of_plain_containers(structure):
         _Builder(building).add(structure.unflatten(range(structure.num_leaves)))
+    else:
+        building.finish = structure.unflatten
     return building
 
 
