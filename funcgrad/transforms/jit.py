@@ -109,12 +109,12 @@ class JitFunction:
         """See to it that the next call like this one finds a gate for it."""
         form: Form = (len(args), *kwargs)
         if form in program.gates:
-            self._cache.gates.ask(program.gates[form])
+            self._cache.gates.ask(program, form)
         elif len(program.gates) < _FORMS:
             split = self._signature.split(args, kwargs)
             structure = pytree.structure((split.args, split.kwargs))
             call = CallOf(args, kwargs, self._signature.static, structure)
-            program.gates[form] = self._cache.gates.make(program, call)
+            self._cache.gates.open(program, form, call)
 
     def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any], types_allowed: bool = False) -> _Found:
         """The program for these arguments, and their leaves."""

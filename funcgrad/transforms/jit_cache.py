@@ -64,12 +64,13 @@ class Program:
         constants: The values of the constants.
         traced: True if it closes over a tracer: then it is of use for this one call only.
         gates: By the form of a call, the gate for such calls; None where there cannot be one.
+        forgotten: True once it is no longer in the cache.
         seconds: How long it took to compile; None as long as it is not compiled.
     """
 
     __slots__ = (
         *("_closed", "_donated", "_inline", "_lone", "_name", "_run", "_used"),
-        *("constants", "gates", "jaxpr", "seconds", "structure", "traced"),
+        *("constants", "forgotten", "gates", "jaxpr", "seconds", "structure", "traced"),
     )
 
     def __init__(
@@ -87,6 +88,7 @@ class Program:
         self._run: Executable | None = None
         self._used = 0
         self.gates: dict[Form, Gate | None] = {}
+        self.forgotten = False
         self.seconds: float | None = None
 
     def compile(self) -> Executable:
@@ -116,7 +118,8 @@ class Program:
     @property
     def used(self) -> int:
         """Grows with each use, over all programs of the function."""
-        return max([self._used, *(gate.used for gate in self.gates.values() if gate is not None)])
+        gates = list(self.gates.values())  # at once: another thread may add one
+        return max([self._used, *(gate.used for gate in gates if gate is not None)])
 
     @used.setter
     def used(self, now: int) -> None:
@@ -240,13 +243,15 @@ class Cache:
                 entry = self._entries.pop(min(done, key=lambda each: each[0])[1])
                 self.fast.clear()
                 if entry.program is not None:
-                    self.gates.remove(entry.program.gates.values())
+                    self.gates.forget([entry.program])
 
     def clear(self) -> None:
         """Forget all programs, and the counts."""
         with self._lock:
+            programs = [entry.program for entry in self._entries.values() if entry.program is not None]
             self._entries = {}
             self.fast.clear()
+            self.gates.forget(programs)
             self.gates.clear()
             self._count = itertools.count(1).__next__
             self._looks = self._misses = 0

@@ -76,8 +76,17 @@ class Gates:
         self.clock = array("q", (0, 0))
         function.__call__ = python
 
-    def make(self, program: Program, call: CallOf) -> Gate | None:
-        """A gate for calls like this one, in front of the others; None if Python is needed for such calls."""
+    def open(self, program: Program, form: Form, call: CallOf) -> None:
+        """Let calls like this one go through a gate from now on, if they can."""
+        gate = self._made(program, call)
+        with self._lock:
+            if form not in program.gates and not program.forgotten:
+                program.gates[form] = gate
+                if gate is not None:
+                    self._set([gate, *self._order])
+
+    def _made(self, program: Program, call: CallOf) -> Gate | None:
+        """A gate for calls like this one; None if Python is needed for such calls."""
         executable = program.compile()
         native = executable.native
         # whether an argument may be overwritten, Python finds out
@@ -92,38 +101,43 @@ class Gates:
         except _NotPlainError:
             return None
         building = _building(program.structure)
-        gate = gates.make_gate(
+        return gates.make_gate(
             native.program, native.library, reading, building, self._guards, self.clock, self._python
         )
-        self._set([gate, *self._order])
-        return gate
 
-    def ask(self, gate: Gate | None) -> None:
-        """A call has come to Python for which there is this gate."""
-        if gate is not None and gate not in self._order:
+    def ask(self, program: Program, form: Form) -> None:
+        """A call has come to Python though there may be a gate for it."""
+        gate = program.gates[form]
+        if gate is None or gate in self._order:
+            return
+        with self._lock:
             self._asked += 1
-            if self._asked % _PATIENCE == 0:
+            if self._asked % _PATIENCE == 0 and gate not in self._order and not program.forgotten:
                 self._set([gate, *self._order])
 
-    def remove(self, gates: Iterable[Gate | None]) -> None:
-        """Take some out."""
-        gone = set(gates)
-        self._set([gate for gate in self._order if gate not in gone])
+    def forget(self, programs: Iterable[Program]) -> None:
+        """Take out the gates of programs, which will not be asked for again."""
+        with self._lock:
+            gone: set[Gate | None] = set()
+            for program in programs:
+                program.forgotten = True
+                gone.update(program.gates.values())
+            self._set([gate for gate in self._order if gate not in gone])
 
     def clear(self) -> None:
         """Take all out, and count anew."""
-        self.clock = array("q", (0, 0))
-        self._set([])
-
-    def _set(self, order: Iterable[Gate]) -> None:
         with self._lock:
-            self._order = list(order)[:_MOST]
-            following = self._python
-            # from the back: at no moment does the way lead in a circle, from wherever a thread is at
-            for gate in reversed(self._order):
-                gate.divert(following)
-                following = gate.call
-            self._function.__call__ = following
+            self.clock = array("q", (0, 0))
+            self._set([])
+
+    def _set(self, order: Sequence[Gate]) -> None:
+        self._order = list(order[:_MOST])
+        following = self._python
+        # from the back: at no moment does the way lead in a circle, from wherever a thread is at
+        for gate in reversed(self._order):
+            gate.divert(following)
+            following = gate.call
+        self._function.__call__ = following
 
 
 class _NotPlainError(Exception):
