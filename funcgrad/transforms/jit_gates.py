@@ -264,7 +264,7 @@ def _building(structure: pytree.Structure) -> Building:
     if building.lone or flat:
         return building
     if _is_made_of_plain_containers(structure):
-        _Builder(building).add(structure.unflatten(range(structure.num_leaves)))
+        _Builder(building).build(structure.unflatten(range(structure.num_leaves)))
     else:
         building.finish = structure.unflatten
     return building
@@ -285,7 +285,11 @@ class _Builder:
         self._layout = layout
         self._parts = building.parts
 
-    def add(self, tree: Any, into: int = 0, parent: int = 0, place: Any = 0) -> None:
+    def build(self, tree: Any) -> None:
+        """The parts that all of it is made of."""
+        self._add(tree, self._layout.INTO_NOTHING)
+
+    def _add(self, tree: Any, into: int, parent: int = 0, place: Any = 0) -> None:
         """The parts that make this node and put it into its parent, and those that fill it."""
         at, slot = self._layout, len(self._parts)
         known = {dict: at.NEW_DICT, list: at.NEW_LIST, tuple: at.NEW_TUPLE, int: at.LEAF}
@@ -295,8 +299,8 @@ class _Builder:
         self._parts.append((kind, thing, size, into, parent, place, slot))
         if tree.__class__ is dict:
             for key, child in tree.items():
-                self.add(child, at.INTO_DICT, slot, key)
+                self._add(child, at.INTO_DICT, slot, key)
         elif kind != at.LEAF and tree is not None:
             inside = at.INTO_LIST if kind == at.NEW_LIST else at.INTO_TUPLE
             for i, child in enumerate(tree):
-                self.add(child, inside, slot, i)
+                self._add(child, inside, slot, i)

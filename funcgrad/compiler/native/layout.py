@@ -42,12 +42,13 @@ GATE = (
 # A step looks at the object in the slot `source`, with the help of `thing` and `index`, and may fill the slot `target`.
 # For a key, `index` is the number of the dict.
 STEP = ("kind", "source", "thing", "index", "target")
-GIVEN, HELD, IS_DICT, IS_TUPLE, IS_LIST, IS_INSTANCE, KEY, ITEM, ENTRY, ATTRIBUTE, SAME, EQUAL = range(12)
+# The code asks for one kind after the other, so those that there are many of come first.
+KEY, GIVEN, ITEM, ENTRY, HELD, ATTRIBUTE, IS_DICT, IS_TUPLE, IS_LIST, IS_INSTANCE, SAME, EQUAL = range(12)
 # A part is made and put into an earlier one, of the slot `parent`, at `place`: a position or a key. A dict is made as a
 # copy of `thing`, which has its keys.
 PART = ("make", "thing", "size", "into", "parent", "place", "slot")
-NEW_TUPLE, NEW_LIST, NEW_DICT, LEAF, KNOWN = range(5)
-INTO_NOTHING, INTO_TUPLE, INTO_LIST, INTO_DICT = range(4)
+LEAF, NEW_DICT, NEW_TUPLE, NEW_LIST, KNOWN = range(5)
+INTO_DICT, INTO_TUPLE, INTO_LIST, INTO_NOTHING = range(4)
 
 # What the code calls and compares with, in the order of the table of its addresses. From Python, from NumPy, and ours.
 PYTHON = (
