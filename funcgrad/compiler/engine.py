@@ -66,12 +66,13 @@ class Executable:
         if jaxpr.constants:
             raise InternalError(f"a program to compile has no constants, they are inputs\n{jaxpr!r}")
         self.jaxpr = simplify(jaxpr)
-        program, self._natives = _with_segments(self.jaxpr)
+        program, self._natives = _with_segments(self.jaxpr, owned)
         self._source: str | None = None
         self.reused: frozenset[int] = frozenset()
         self.native: Native | None = None
         if _is_one_segment(program):
             self.native = self._natives[0]
+            self.reused = frozenset(self.native.program.reused.values())
             self.run: Callable[..., tuple[Array, ...]] = self._natives[0].run
             return
         plan = plan_buffers(program, owned)
@@ -111,10 +112,10 @@ class Executable:
         return "\n\n".join(native.show(name) for native in self._natives)
 
 
-def _with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
+def _with_segments(jaxpr: Jaxpr, owned: Sequence[int]) -> tuple[Jaxpr, list[Native]]:
     from funcgrad.compiler.native.compile import usable, with_segments  # heavy: imported when first needed
 
-    return with_segments(jaxpr) if usable() else (jaxpr, [])
+    return with_segments(jaxpr, owned) if usable() else (jaxpr, [])
 
 
 def _is_one_segment(program: Jaxpr) -> bool:

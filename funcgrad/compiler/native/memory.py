@@ -300,6 +300,41 @@ def _fits(x: Var, s: Store, kernel: Kernel, own: Store | None = None) -> bool:
     )
 
 
+def reusable(owned: Sequence[int], routine: Routine, memory: Memory) -> dict[int, int]:
+    """Which results can be written over an argument that is given away: by their numbers.
+
+    Nothing reads the argument any more when the memory of the result is first written to, save the elementwise step
+    that does so.
+    """
+    inputs, schedule = routine.inputs, routine.schedule
+    first, last = _lifetimes(schedule.steps)
+    free = [i for i in owned if inputs[i] not in schedule.outputs]
+    found: dict[int, int] = {}
+    for place, out in enumerate(schedule.outputs):
+        within = [v for v, there in memory.outputs.items() if there == place]
+        begin = min((first[v] for v in within if v in first), default=0)
+        for i in free:
+            x = inputs[i]
+            alike = (x.shape, x.dtype) == (out.shape, out.dtype) and x.shape
+            if alike and (last.get(x, -1) < begin or _written_over(x, within, schedule.steps[begin], last[x] == begin)):
+                found[place] = i
+                free.remove(i)
+                break
+    return found
+
+
+def _written_over(x: Var, within: Sequence[Var], step: Step, last: bool) -> bool:
+    """True if a step reads an argument for the last time, just where it writes the first of some buffers."""
+    if not last or not isinstance(step, Kernel) or step.folded:
+        return False
+    stores = [s for s in step.body if isinstance(s, Store) and s.buffer in within]
+    if len(stores) != 1:
+        return False
+    (s,) = stores
+    whole = not s.combine and not s.offsets and size(step.domain) == size(s.buffer.shape)
+    return whole and s.buffer not in buffers_of(step)[0] and _fits(x, s, step)
+
+
 def _packed(
     alive: Mapping[Var, tuple[int, int]], scratch: Mapping[int, int], steps: int
 ) -> tuple[dict[Var, int], dict[int, int], int]:

@@ -57,6 +57,11 @@ class ProgramWriter:
         return self._main.memory
 
     @property
+    def can_fail(self) -> bool:
+        """True if it may turn out that something is wrong with the values."""
+        return self._main.can_fail
+
+    @property
     def long(self) -> bool:
         """True if the program takes so long that it pays to let other threads run."""
         return self._main.work > _LONG

@@ -313,11 +313,10 @@ def _make_code() -> Code:
     ours = {"ndarray": np.ndarray, "bool": bool, "True": True, "MISS": MISS}
     ours |= {"dict": dict, "list": list, "StoppedError": StoppedError}
     places.update({name: id(thing) for name, thing in ours.items()})
-    places.update(truths=ctypes.addressof(truths), spare=0, entry=0)
+    places.update(truths=ctypes.addressof(truths), spare=0)
     table = np.array([places[name] for name in layout.TABLE], np.int64)
     # better code would be 5 ns faster, and take as long to make as that of a model
     library = llvm.load_text(entry_text(), "entry", level=0)
-    table[layout.TABLE.index("entry")] = library.address
     method = _Method(b"program", library.address, _FASTCALL_WITH_KEYWORDS, b"A compiled program.")
     return Code(table, method, (library, truths))
 
