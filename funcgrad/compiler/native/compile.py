@@ -6,7 +6,7 @@ segment ──fuse──▶ kernels ──plan_memory──▶ ──write──
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, final
