@@ -152,8 +152,8 @@ class Sorting(Library):
 
     Attributes:
         axis: The axis.
-        places: True if the result is where the elements in this order stand in the operand, not what they are. Equal
-            elements may then come in any order, 0 and −0 among them, but keep theirs in compiled code.
+        places: True if the result is where the elements in this order stand in the operand, not what they are. Then
+            equal elements, such as 0 and −0, keep their order.
     """
 
     __slots__ = ()
