@@ -161,7 +161,7 @@ def _reduces(equation: Equation, primitive: Reduction) -> bool:
     (x,), (y,) = equation.inputs, equation.outputs
     if primitive.fold is None or (0 in x.shape and 0 not in y.shape):
         return False
-    return not isinstance(primitive.fold, str) or x.dtype.kind in "iuf"
+    return not isinstance(primitive.fold, str) or x.dtype.kind in "biuf"
 
 
 def _moves(equation: Equation, primitive: IndexMap | Scatter) -> bool:
