@@ -57,6 +57,12 @@ def same(got: Any, expected: Any, narrowest: Any = float) -> None:
             assert x.dtype == y.dtype
 
 
+def working_memory(f: Any, *args: Any) -> int:
+    """The bytes that the machine code of a jitted function works with."""
+    size: int = f.lower(*args).compile().memory_analysis().temp_size_in_bytes
+    return size
+
+
 def _are_scalars(x: Any, y: Any) -> bool:
     """True if both are numbers of NumPy, which some of its functions return as arrays without axes.
 

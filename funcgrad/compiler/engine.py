@@ -55,9 +55,10 @@ class Executable:
         reused: The positions of those `owned` inputs whose memory is really written to or handed on. Who does not
             own one of these has to pass a copy.
         run: The compiled function of the inputs. A call of the executable is a call of it, unless somebody watches.
+        native: The machine code, if there is nothing else to do than to run that.
     """
 
-    __slots__ = ("_lines", "_natives", "_source", "jaxpr", "reused", "run")
+    __slots__ = ("_lines", "_natives", "_source", "jaxpr", "native", "reused", "run")
 
     def __init__(self, jaxpr: Jaxpr, owned: Sequence[int] = ()) -> None:
         if jaxpr.constants:
@@ -66,7 +67,9 @@ class Executable:
         program, self._natives = _with_segments(self.jaxpr)
         self._source: str | None = None
         self.reused: frozenset[int] = frozenset()
+        self.native: Native | None = None
         if _is_one_segment(program):
+            self.native = self._natives[0]
             self.run: Callable[..., tuple[Array, ...]] = self._natives[0].run
             return
         plan = plan_buffers(program, owned)
@@ -93,6 +96,11 @@ class Executable:
         body = lines[FIRST_LINE - 1 : FIRST_LINE - 1 + len(equations)]
         shown = [f"{line[2:]}  # {e.primitive.show()}" for line, e in zip(body, equations, strict=True)]
         return "\n".join([lines[0], *shown, lines[FIRST_LINE - 1 + len(body)][2:]])
+
+    @property
+    def temporary(self) -> int:
+        """The bytes that machine code works with, besides inputs and outputs."""
+        return max((native.program.arena for native in self._natives), default=0)
 
     def stage(self, name: str) -> str:
         """One stage of what was compiled, as text: `kernels`, `llvm` or `asm`, of each segment."""

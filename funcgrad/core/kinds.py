@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from funcgrad.core.flow import Flow
 from funcgrad.core.primitive import Cotangent, Masked, Primitive, Wanted, masked_linear
 from funcgrad.core.types import Array, Shape
 from funcgrad.core.views import Places, View, Written
@@ -158,6 +159,11 @@ class Program(Primitive):
     @property
     def inlined(self) -> Jaxpr | None:
         """The jaxpr that may stand in place of the operation, with the same inputs and outputs; None for most."""
+        return None
+
+    @property
+    def flow(self) -> Flow | None:
+        """Which jaxprs run, when, and on which operands; None if a compiler is to leave the operation as it is."""
         return None
 
     def pruned(self, used: tuple[bool, ...]) -> tuple[Program, tuple[bool, ...]]:

@@ -144,18 +144,19 @@ def _place(where: Any, inputs: dict[str, Array], backward: bool) -> str:
 
 
 _all = Watch(config.DEBUG_NANS, config.DEBUG_INFS, config.CHECK_TRACER_LEAKS)
-_watching: ContextVar[Watch | None] = ContextVar("funcgrad_watch", default=None if _all == Watch() else _all)
-
-
-watching = _watching.get
+WATCH: ContextVar[Watch | None] = ContextVar("funcgrad_watch", default=None if _all == Watch() else _all)
 """What is watched for here; None for nothing."""
+
+
+watching = WATCH.get
+"""Ask for that."""
 
 
 @contextmanager
 def also_watching(**what: bool) -> Iterator[None]:
     """Watch for something more within the block, in this thread."""
-    token = _watching.set(replace(_watching.get() or Watch(), **what))
+    token = WATCH.set(replace(WATCH.get() or Watch(), **what))
     try:
         yield
     finally:
-        _watching.reset(token)
+        WATCH.reset(token)

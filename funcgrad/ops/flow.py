@@ -144,6 +144,10 @@ class BranchIndex(Elementwise):
     def out_type(self, x: Typed) -> ArrayType:
         return ArrayType(x.shape, x.dtype)
 
+    def expand(self, x: Any) -> Any:
+        # a branch asks for itself whether there is one of this number; a stack of numbers is asked for nowhere else
+        return None if x.shape else x
+
     def impl(self, x: Array) -> Array:
         x = np.array(x)
         if x.size and (x.min() < 0 or x.max() >= self.count):

@@ -47,6 +47,10 @@ class Indexed(Primitive):
     def __hash__(self) -> int:
         return hash((type(self), tuple(map(entry_key, self.entries))))
 
+    def indexed(self, args: Any) -> Shape:
+        """The shape of the array that the index is one of."""
+        return np.shape(args[0])
+
     def explain(self, error: Exception, args: Any) -> NoReturn:
         try:
             Primitive.explain(self, error, args)
@@ -54,7 +58,7 @@ class Indexed(Primitive):
             if isinstance(plain, OutOfBoundsError):
                 raise
             raise OutOfBoundsError(
-                f"x[{show_index(self.entries)}] of an array of shape {np.shape(args[0])}: {plain}",
+                f"x[{show_index(self.entries)}] of an array of shape {self.indexed(args)}: {plain}",
                 "indices run from -n to n-1 along an axis of length n; numpy.clip(i, 0, n - 1) keeps one inside",
             ) from None
 
@@ -199,6 +203,9 @@ class IndexAdd(Indexed, Scatter):
         if self.onto and operands[0].shape != self.shape:
             raise ShapeError(f"index_add onto an array of shape {operands[0].shape}, not {self.shape}")
         return ArrayType(self.shape, operands[0].dtype if self.onto else _common_dtype(updates))
+
+    def indexed(self, args: Any) -> Shape:
+        return self.shape
 
     def impl(self, *operands: Array) -> Array:
         if self.onto:

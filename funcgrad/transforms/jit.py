@@ -1,8 +1,12 @@
 """`jit`: a function is staged once for each signature, and from then on its program runs instead.
 
-    call ──key──▶ cache ──▶ program ──▶ result
-                    │ none yet
-                    └──▶ stage ──▶ jaxpr ──▶ compile ──▶ program
+    call ──▶ gate ──▶ result
+              │ does not fit
+              └──key──▶ cache ──▶ program ──▶ result
+                          │ none yet
+                          └──▶ stage ──▶ jaxpr ──▶ compile ──▶ program
+
+A gate is machine code in front of one program: see `jit_gates`. It is made when a program is called again.
 
 In a trace of another transformation, the call is one operation of that trace, whose jaxpr is the program.
 """
@@ -11,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import sys
 import threading
 import types
@@ -26,7 +31,9 @@ from funcgrad.core import config
 from funcgrad.core.errors import ArgumentError, DTypeError, shown
 from funcgrad.core.ir import Jaxpr
 from funcgrad.core.types import PYTHON_SCALARS, ArrayType, show_long
+from funcgrad.core.watch import WATCH
 from funcgrad.transforms.jit_cache import Cache, CacheInfo, Program
+from funcgrad.transforms.jit_gates import CallOf, Form, Gates
 from funcgrad.transforms.signature import Key, Signature, Split, chosen, leaf_types
 from funcgrad.transforms.tracing.arguments import function_name
 from funcgrad.transforms.tracing.derived import forget_derived
@@ -35,6 +42,8 @@ from funcgrad.transforms.tracing.stage import stage
 _disabled: ContextVar[bool] = ContextVar("funcgrad_disable_jit", default=config.DISABLE_JIT)
 _functions: weakref.WeakSet[JitFunction] = weakref.WeakSet()
 _functions_lock = threading.Lock()
+# a function is called in so many ways that there are gates for: by position, by name in one order or another
+_FORMS = 8
 
 
 @final
@@ -42,11 +51,19 @@ class JitFunction:
     """A function whose program is compiled; `jit` makes it.
 
     It is called as the function is. `__wrapped__` is the function itself.
+
+    Attributes:
+        __call__: What a call of it is a call of: the first gate, or what runs where there is none. Since Python looks
+            for it in the class, it is in a slot, and no function stands between the call and the gate.
     """
 
     # apart from `__dict__`, where names and attributes of the function go
-    __slots__ = ("__dict__", "__weakref__", "_cache", "_inline", "_name", "_options", "_plain", "_signature")
+    __slots__ = (
+        *("__call__", "__dict__", "__weakref__"),
+        *("_cache", "_inline", "_name", "_options", "_plain", "_signature"),
+    )
     __wrapped__: Callable[..., Any]
+    __call__: Callable[..., Any]
 
     def __init__(self, f: Callable[..., Any], options: dict[str, Any]) -> None:
         self._options = options
@@ -60,31 +77,24 @@ class JitFunction:
         functools.update_wrapper(self, f, updated=("__dict__",) if isinstance(f, types.FunctionType) else ())
         self._name = f"jit({function_name(f)})"
         self._signature = Signature(f, static)
-        self._cache = Cache(self._name, self._signature, options["cache_size"])
+        guards = ((_disabled, False), (WATCH, None))
+        self._cache = Cache(self._name, self._signature, options["cache_size"], Gates(self, self._call, guards))
         self._inline = options["inline"]
         self._plain = not static
         with _functions_lock:
             _functions.add(self)
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, /, *args: Any, **kwargs: Any) -> Any:
         """The result of the function, by its program for arguments like these."""
-        if kwargs or not self._plain or _disabled.get():
-            return self._call(args, kwargs)
-        types: list[Any] = []
-        for x in args:
-            cls = x.__class__
-            if cls is np.ndarray:
-                types.append(x.shape)
-                types.append(x.dtype)
-            elif cls in PYTHON_SCALARS:
-                types.append(cls)
-            elif issubclass(cls, np.generic):
-                types.append(())
-                types.append(x.dtype)
-            else:
-                return self._call(args, kwargs)
+        if _disabled.get():
+            return self.__wrapped__(*args, **kwargs)
+        key = None if kwargs or not self._plain else _plain_key(args)
+        if key is None:
+            found = self._find(args, kwargs)
+            if found.again and not found.traced:
+                self._open_gate(found.program, args, kwargs)
+            return found.result()
         cache = self._cache
-        key = tuple(types)
         program = cache.fast.get(key)
         if program is None:
             found = self._find(args, kwargs)
@@ -92,12 +102,19 @@ class JitFunction:
                 cache.fast[key] = found.program
             return found.result()
         program.used = cache.tick()
+        self._open_gate(program, args, kwargs)
         return program.compute(args)
 
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if _disabled.get():
-            return self.__wrapped__(*args, **kwargs)
-        return self._find(args, kwargs).result()
+    def _open_gate(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """See to it that the next call like this one finds a gate for it."""
+        form: Form = (len(args), *kwargs)
+        if form in program.gates:
+            self._cache.gates.ask(program.gates[form])
+        elif len(program.gates) < _FORMS:
+            split = self._signature.split(args, kwargs)
+            structure = pytree.structure((split.args, split.kwargs))
+            call = CallOf(args, kwargs, self._signature.static, structure)
+            program.gates[form] = self._cache.gates.make(program, call)
 
     def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any], types_allowed: bool = False) -> _Found:
         """The program for these arguments, and their leaves."""
@@ -106,6 +123,7 @@ class JitFunction:
         types, traced = leaf_types(leaves, types_allowed)
         key = (structure, types, split.static)
         program = self._cache.get(key)
+        again = program is not None
         if program is None:
 
             def build() -> Program:
@@ -117,7 +135,7 @@ class JitFunction:
                 return program
 
             program = self._cache.make(key, split.values, build)
-        return _Found(program, key, split.values, leaves, traced or program.traced)
+        return _Found(program, key, split.values, leaves, traced or program.traced, again)
 
     def _stage(self, key: Key, args: tuple[Any, ...], kwargs: dict[str, Any], split: Split) -> Program:
         self._signature.check_structure(key)
@@ -191,15 +209,14 @@ class JitFunction:
 class BoundJit:
     """A jitted method of an object: a call passes the object as first argument."""
 
-    __slots__ = ("__func__", "__self__")
+    # what a call is a call of is in a slot, as in the function
+    __slots__ = ("__call__", "__func__", "__self__")
+    __call__: Callable[..., Any]
 
     def __init__(self, function: JitFunction, instance: Any) -> None:
         self.__func__ = function
         self.__self__ = instance
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """The result of the method."""
-        return self.__func__(self.__self__, *args, **kwargs)
+        self.__call__ = types.MethodType(function, instance)
 
     def lower(self, /, *args: Any, **kwargs: Any) -> Lowered:
         """As for a jitted function."""
@@ -235,14 +252,33 @@ class BoundJit:
         return BoundJit, (self.__func__, self.__self__)
 
 
+def _plain_key(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """What the program depends on, if the arguments are arrays and numbers; None if there are others."""
+    key: list[Any] = []
+    for x in args:
+        cls = x.__class__
+        if cls is np.ndarray:
+            key.append(x.shape)
+            key.append(x.dtype)
+        elif cls in PYTHON_SCALARS:
+            key.append(cls)
+        elif issubclass(cls, np.generic):
+            key.append(())
+            key.append(x.dtype)
+        else:
+            return None
+    return tuple(key)
+
+
 class _Found(NamedTuple):
-    """A program and what it was found with."""
+    """A program and what it was found with; `again` if it was there before."""
 
     program: Program
     key: Key
     values: tuple[Any, ...]
     leaves: list[Any]
     traced: bool
+    again: bool
 
     def result(self) -> Any:
         return self.program.apply(self.leaves) if self.traced else self.program.compute(self.leaves)
@@ -305,6 +341,25 @@ class Lowered:
         return self.as_text()
 
 
+def _bytes(types: Sequence[ArrayType]) -> int:
+    return sum(math.prod(t.shape) * t.dtype.itemsize for t in types)
+
+
+class MemoryAnalysis(NamedTuple):
+    """The memory of a call of a compiled function, in bytes.
+
+    Attributes:
+        argument_size_in_bytes: That of the arguments that are not static.
+        output_size_in_bytes: That of the result.
+        temp_size_in_bytes: What machine code needs besides, without what a loop of unknown length saves for its
+            backward pass. What is needed between pieces of machine code is not known beforehand, and not included.
+    """
+
+    argument_size_in_bytes: int
+    output_size_in_bytes: int
+    temp_size_in_bytes: int
+
+
 @final
 class Compiled:
     """A compiled program, for arguments of certain types; `Lowered.compile` makes it."""
@@ -324,9 +379,9 @@ class Compiled:
         split = self._signature.split(args, kwargs)
         leaves, structure = pytree.flatten((split.args, split.kwargs))
         types, traced = leaf_types(leaves)
-        program, key, values, _, _ = self._found
+        program, key, values = self._found[:3]
         self._signature.check_equal((structure, types, split.static), key, split.values, values)
-        return _Found(program, key, values, leaves, traced or program.traced).result()
+        return _Found(program, key, values, leaves, traced or program.traced, True).result()
 
     @property
     def in_types(self) -> Any:
@@ -337,6 +392,18 @@ class Compiled:
     def out_info(self) -> Any:
         """As in `Lowered`."""
         return Lowered(self._signature, self._found).out_info
+
+    def memory_analysis(self) -> MemoryAnalysis:
+        """How much memory a call works with.
+
+        Examples:
+            >>> import funcgrad as fg
+            >>> compiled = fg.jit(lambda x: np.sin(x) @ x).lower(np.ones(1000)).compile()
+            >>> compiled.memory_analysis().argument_size_in_bytes
+            8000
+        """
+        jaxpr, executable = self._found.program.jaxpr, self._found.program.compile()
+        return MemoryAnalysis(_bytes(jaxpr.in_types), _bytes(jaxpr.out_types), executable.temporary)
 
     def as_text(self) -> str:
         """The program as it runs: simplified, one line for each operation."""

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from funcgrad.compiler.engine import Executable, cached_executable
 from funcgrad.core.errors import RetraceWarning, user_frame
@@ -23,10 +23,14 @@ from funcgrad.core.ir import Jaxpr, evaluate
 from funcgrad.core.trace import Tracer
 from funcgrad.core.types import Array
 from funcgrad.core.watch import watching
+from funcgrad.transforms.jit_gates import Form, Gates
 from funcgrad.transforms.programs.call import Call, quiet
 from funcgrad.transforms.signature import Key, Signature, differences
 from funcgrad.transforms.tracing.stage import closed
 from funcgrad.tree import Structure
+
+if TYPE_CHECKING:
+    from funcgrad.compiler.native.gates import Gate
 
 # so many programs of one function, and something keeps changing that should not
 _MANY = 20
@@ -55,14 +59,15 @@ class Program:
         inline: True if in an outer trace its equations stand for it, and not one call.
 
     Attributes:
+        constants: The values of the constants.
         traced: True if it closes over a tracer: then it is of use for this one call only.
-        used: Grows with each use, over all programs of the function.
+        gates: By the form of a call, the gate for such calls; None where there cannot be one.
         seconds: How long it took to compile; None as long as it is not compiled.
     """
 
     __slots__ = (
-        *("_closed", "_constants", "_inline", "_lone", "_name", "_run"),
-        *("jaxpr", "seconds", "structure", "traced", "used"),
+        *("_closed", "_inline", "_lone", "_name", "_run", "_used"),
+        *("constants", "gates", "jaxpr", "seconds", "structure", "traced"),
     )
 
     def __init__(self, name: str, jaxpr: Jaxpr, structure: Structure, inline: bool) -> None:
@@ -72,10 +77,11 @@ class Program:
         self._lone = structure.is_leaf()
         self._inline = inline
         # what the function closes over is an operand like its arguments
-        self._closed, self._constants = closed(jaxpr)
-        self.traced = any(isinstance(x, Tracer) for x in self._constants)
+        self._closed, self.constants = closed(jaxpr)
+        self.traced = any(isinstance(x, Tracer) for x in self.constants)
         self._run: Executable | None = None
-        self.used = 0
+        self._used = 0
+        self.gates: dict[Form, Gate | None] = {}
         self.seconds: float | None = None
 
     def compile(self) -> Executable:
@@ -87,20 +93,36 @@ class Program:
             self.seconds = time.perf_counter() - started
         return executable
 
-    @quiet
     def compute(self, leaves: Sequence[Array]) -> Any:
         """The result for leaves that are no tracers, in a program that closes over none."""
         run = self._run
         if run is None or watching() is not None:
             run = self.compile()
-        ys = run(*self._constants, *leaves)
+        # machine code does not warn
+        ys = (_quietly if run.native is None else _plainly)(run, *self.constants, *leaves)
         return ys[0] if self._lone else self.structure.unflatten(ys)
+
+    @property
+    def used(self) -> int:
+        """Grows with each use, over all programs of the function."""
+        return max([self._used, *(gate.used for gate in self.gates.values() if gate is not None)])
+
+    @used.setter
+    def used(self, now: int) -> None:
+        self._used = now
 
     def apply(self, leaves: Sequence[Array]) -> Any:
         """The result, in a trace of which a leaf or a constant is a tracer."""
-        operands = [*self._constants, *leaves]
+        operands = [*self.constants, *leaves]
         ys = evaluate(self._closed, operands) if self._inline else Call(self._name, self._closed)(*operands)
         return self.structure.unflatten(ys)
+
+
+def _plainly(run: Executable, *args: Array) -> tuple[Array, ...]:
+    return run(*args)
+
+
+_quietly = quiet(_plainly)
 
 
 @final
@@ -125,20 +147,29 @@ class Cache:
 
     Attributes:
         fast: Compiled programs by what is quickly looked at: the types of arguments that are plain arrays.
+        gates: Those of its programs that are tried by a call.
     """
 
-    def __init__(self, name: str, signature: Signature, maxsize: int) -> None:
+    def __init__(self, name: str, signature: Signature, maxsize: int, gates: Gates) -> None:
         self._name = name
         self._signature = signature
         self._maxsize = maxsize
         self._lock = threading.RLock()
         self._entries: dict[Key, _Entry] = {}
         self.fast: dict[tuple[Any, ...], Program] = {}
+        self.gates = gates
         # counting on is atomic: no call from any thread is lost
-        self.tick = itertools.count().__next__
+        self._count = itertools.count(1).__next__
         self._looks = 0
         self._misses = 0
         self._warned = False
+
+    def tick(self) -> int:
+        """Count a call that finds a program, and say what time it is: later than at any other use."""
+        clock = self.gates.clock
+        # gates count their calls themselves, in the first place
+        clock[1] = n = self._count()
+        return clock[0] + n
 
     def get(self, key: Key) -> Program | None:
         """The program for a key, if there is one."""
@@ -195,22 +226,25 @@ class Cache:
                 done = [(entry.program.used, key) for key, entry in self._entries.items() if entry.program is not None]
                 if not done:
                     return
-                del self._entries[min(done, key=lambda each: each[0])[1]]
+                entry = self._entries.pop(min(done, key=lambda each: each[0])[1])
                 self.fast.clear()
+                if entry.program is not None:
+                    self.gates.remove(entry.program.gates.values())
 
     def clear(self) -> None:
         """Forget all programs, and the counts."""
         with self._lock:
             self._entries = {}
             self.fast.clear()
-            self.tick = itertools.count().__next__
+            self.gates.clear()
+            self._count = itertools.count(1).__next__
             self._looks = self._misses = 0
 
     def info(self) -> CacheInfo:
         """The counts."""
         with self._lock:
-            calls = self.tick() - self._looks
             self._looks += 1
+            calls = self._count() - self._looks + self.gates.clock[0]
             return CacheInfo(calls - self._misses, self._misses, self._maxsize, len(self._entries))
 
     def _others(self, entry: _Entry | None = None) -> list[tuple[Key, _Entry]]:

@@ -26,6 +26,7 @@ from funcgrad.tree._nodes import (
     register_pytree_node_class,
     register_static,
 )
+from funcgrad.tree._nodes import fields_of as fields_of
 from funcgrad.tree._structure import Structure as Structure
 from funcgrad.tree._structure import difference as difference
 from funcgrad.tree._structure import flatten, keystr, leaves, structure, unflatten

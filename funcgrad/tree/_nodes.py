@@ -150,6 +150,14 @@ def child_fields(cls: type) -> tuple[str, ...]:
     return _dataclasses[cls][0] if cls in _dataclasses else ()
 
 
+def fields_of(cls: type) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """The attributes of a class that are children, and those that belong to the structure; None if that is not known.
+
+    It is known of dataclasses, and of classes that were registered like them.
+    """
+    return _dataclasses.get(cls)
+
+
 @final
 class _Static(tuple[Any, ...]):
     """The static fields of a dataclass. 1, 1.0 and True are equal, but differ as structures; so do 0.0 and −0.0."""

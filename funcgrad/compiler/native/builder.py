@@ -154,10 +154,16 @@ class Builder:
         self._block = "entry"
 
     @contextmanager
-    def function(self, name: str, result: str, arguments: Sequence[tuple[str, str]], how: str = "") -> Iterator[None]:
-        """Within, the function's body is written; `arguments` are pairs of a type, with attributes, and a name."""
+    def function(
+        self, name: str, result: str, arguments: Sequence[tuple[str, str]], how: str = "", cold: bool = False
+    ) -> Iterator[None]:
+        """Within, the function's body is written; `arguments` are pairs of a type, with attributes, and a name.
+
+        A `cold` one hardly ever runs: it is compiled in less time to code that is less good.
+        """
         listed = ", ".join(f"{type} %{argument}" for type, argument in arguments)
-        self._lines.append(f"define {how} {result} @{name}({listed}) #0 {{".replace("  ", " "))
+        attributes = "nounwind noinline optnone" if cold else "#0"
+        self._lines.append(f"define {how} {result} @{name}({listed}) {attributes} {{".replace("  ", " "))
         self._lines.append("entry:")
         yield
         self._lines.append("}")
@@ -343,6 +349,15 @@ class Builder:
             self.emit(f"phi {x.type} [ {x.text}, %{block1} ], [ {y.text}, %{block2} ]", x.type)
             for x, y in zip(out1, out2, strict=True)
         ]
+
+    def either(self, condition: Value, yes: Callable[[], Any], no: Callable[[], Any]) -> None:
+        """Run `yes()` if a scalar condition holds, else `no()`, for what they do."""
+
+        def run(then: Callable[[], Any]) -> list[Value]:
+            then()
+            return []
+
+        self.branch(condition, lambda: run(yes), lambda: run(no))
 
     def when(self, condition: Value, then: Callable[[], Any]) -> None:
         """Run `then()` if a scalar condition holds."""

@@ -1,6 +1,7 @@
 """From a simplified jaxpr to machine code, as far as there is code for it.
 
-jaxpr ──expand──▶ jaxpr ──partition──▶ segments ──fuse──▶ kernels ──plan_memory──▶ ──write──▶ LLVM ──▶ builtin
+jaxpr ──expand──▶ jaxpr ──partition──▶ segments ──without_complex──▶ segments of reals
+segment ──fuse──▶ kernels ──plan_memory──▶ ──write──▶ LLVM ──▶ builtin
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, final
 
 from funcgrad.compiler.native import partition, runtime
+from funcgrad.compiler.native.complex_parts import without_complex
 from funcgrad.compiler.native.expand import expand
-from funcgrad.compiler.native.fuse import Schedule, fuse
+from funcgrad.compiler.native.fuse import fuse
 from funcgrad.compiler.native.kernel import Kernel, check_kernel
+from funcgrad.compiler.native.lower import lower
 from funcgrad.compiler.native.program import ProgramWriter, addresses
+from funcgrad.compiler.native.steps import Routine, Schedule, routines_of
 from funcgrad.compiler.segment import Segment, StoppedError
 from funcgrad.compiler.simplify import simplify
 from funcgrad.core import config
@@ -31,12 +35,16 @@ class Native:
         schedule: Its loop nests.
         text: The LLVM code.
         run: The builtin.
+        program: How the code is called.
+        library: The code in memory.
     """
 
     jaxpr: Jaxpr
     schedule: Schedule
     text: str
     run: Callable[..., Any]
+    program: runtime.Program
+    library: Any
 
     def show(self, stage: str) -> str:
         """One stage of it as text: `kernels`, `llvm` or `asm`."""
@@ -57,7 +65,8 @@ def usable() -> bool:
 
 def with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
     """The program with its segments as operations, each of which is compiled."""
-    expanded = simplify(expand(jaxpr, partition.has_code))
+    has_code = partition.has_code
+    expanded = simplify(lower(expand(jaxpr, has_code), has_code))
     natives: list[Native] = []
     equations: list[Equation] = []
     for part in partition.partition(expanded):
@@ -78,15 +87,12 @@ def compile_segment(jaxpr: Jaxpr) -> Native:
     """The machine code of a jaxpr all of whose equations have code."""
     from funcgrad.compiler.native import llvm  # heavy: imported when first needed
 
-    outputs = [v for v in jaxpr.outputs if isinstance(v, Var)]
-    schedule = fuse(jaxpr.inputs, jaxpr.equations, outputs)
+    real = without_complex(jaxpr)
+    schedule = fuse(real)
     if config.CHECK:
-        for step in schedule.steps:
-            if isinstance(step, Kernel):
-                check_kernel(step)
-    writer = ProgramWriter(jaxpr.inputs, schedule, llvm.host().vector_bytes)
+        _check(schedule)
+    writer = ProgramWriter(Routine(real, schedule), llvm.host().vector_bytes)
     text = writer.write()
-
     program = runtime.Program(
         text=text,
         inputs=jaxpr.in_types,
@@ -96,7 +102,17 @@ def compile_segment(jaxpr: Jaxpr) -> Native:
         externals=addresses(writer.externals),
         fail=_stop,
     )
-    return Native(jaxpr, schedule, text, runtime.bind(program))
+    library = runtime.load(program)
+    return Native(jaxpr, schedule, text, runtime.bind(program, library), program, library)
+
+
+def _check(schedule: Schedule) -> None:
+    """Prove that all kernels are well formed."""
+    for step in schedule.steps:
+        if isinstance(step, Kernel):
+            check_kernel(step)
+        for routine in routines_of(step):
+            _check(routine.schedule)
 
 
 def _stop(code: int, *numbers: int) -> NoReturn:

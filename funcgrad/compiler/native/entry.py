@@ -48,11 +48,11 @@ def entry_text() -> str:
     """The module that defines `@entry`."""
     module = Module()
     for write in (_take, _give_back, _result, _raise, _entry):
-        write(_Writer(Builder(module)))
+        write(Writer(Builder(module)))
     return module.text()
 
 
-class _Writer:
+class Writer:
     """A builder that knows the tables, and names the places that it jumps to."""
 
     def __init__(self, builder: Builder) -> None:
@@ -145,7 +145,7 @@ def _listed(xs: Sequence[Value]) -> str:
     return ", ".join(map(str, xs))
 
 
-def _take(w: _Writer) -> None:
+def _take(w: Writer) -> None:
     """A block of at least `size` bytes: the given one on the stack, the spare one, or a new one; null if there is none.
 
     Memory that was just used is in the cache, and its pages are mapped.
@@ -180,7 +180,7 @@ def _take(w: _Writer) -> None:
         b.ret(NULL)
 
 
-def _give_back(w: _Writer) -> None:
+def _give_back(w: Writer) -> None:
     """A block is not needed any more."""
     b = w.b
     with b.function("give_back", "void", [("ptr", "table"), ("ptr", "block"), ("i64", "size")], "internal"):
@@ -200,7 +200,7 @@ def _give_back(w: _Writer) -> None:
         b.ret()
 
 
-def _result(w: _Writer) -> None:
+def _result(w: Writer) -> None:
     """The object for a result that is a number, from where the program left it; null if that fails."""
     b = w.b
     with b.function("result", "ptr", [("ptr", "table"), ("ptr", "made"), ("ptr", "slot")], "internal"):
@@ -221,7 +221,7 @@ def _result(w: _Writer) -> None:
         b.ret(w.call("PyComplex_FromDoubles", PTR, real, w.at(slot, 8, DOUBLE)))
 
 
-def _raise(w: _Writer) -> None:
+def _raise(w: Writer) -> None:
     """Hand the four integers of an error record to the context's `fail`, and return what that returns."""
     b = w.b
     with b.function("raise", "ptr", [("ptr", "context"), ("ptr", "table"), ("ptr", "record")], "internal"):
@@ -244,7 +244,7 @@ def _raise(w: _Writer) -> None:
         b.ret(returned)
 
 
-def _entry(w: _Writer) -> None:
+def _entry(w: Writer) -> None:
     b = w.b
     arguments = [("ptr", "self"), ("ptr", "args"), ("i64", "nargs"), ("ptr", "names")]
     with b.function("entry", "ptr", arguments):
@@ -272,7 +272,7 @@ def _entry(w: _Writer) -> None:
         _leave(w)
 
 
-def _bind_constants(w: _Writer, bound: Value) -> None:
+def _bind_constants(w: Writer, bound: Value) -> None:
     b = w.b
     constants = w.word(CONTEXT, _CONTEXT, "constants", PTR)
     w.jump("constant")
@@ -281,7 +281,7 @@ def _bind_constants(w: _Writer, bound: Value) -> None:
         w.jump("constant.next")
 
 
-def _read_arguments(w: _Writer, count: Value, frame: Value) -> None:
+def _read_arguments(w: Writer, count: Value, frame: Value) -> None:
     """The address of each argument's data, into the frame."""
     b = w.b
     w.label("read")
@@ -301,7 +301,7 @@ def _read_arguments(w: _Writer, count: Value, frame: Value) -> None:
         w.jump("argument.next")
 
 
-def _read_array(w: _Writer, x: Value, expected: Value) -> Value:
+def _read_array(w: Writer, x: Value, expected: Value) -> Value:
     b = w.b
     w.label("array")
     flags, axes = w.word(INPUT, expected, "flags"), w.word(INPUT, expected, "axes")
@@ -322,7 +322,7 @@ def _read_array(w: _Writer, x: Value, expected: Value) -> Value:
     return data
 
 
-def _read_scalar(w: _Writer, x: Value, expected: Value, kind: Value) -> tuple[Value, Value, Value]:
+def _read_scalar(w: Writer, x: Value, expected: Value, kind: Value) -> tuple[Value, Value, Value]:
     b = w.b
     w.label("scalar")
     slot = w.word(INPUT, expected, "slot")
@@ -351,7 +351,7 @@ def _read_scalar(w: _Writer, x: Value, expected: Value, kind: Value) -> tuple[Va
     return there, place, truth
 
 
-def _make_results(w: _Writer, frame: Value) -> None:
+def _make_results(w: Writer, frame: Value) -> None:
     """An array for each result that is one, and where its data, or a number, goes."""
     b = w.b
     w.label("make")
@@ -383,7 +383,7 @@ def _make_results(w: _Writer, frame: Value) -> None:
         w.jump("output.next")
 
 
-def _new_array(w: _Writer, made: Value) -> tuple[Value, Value]:
+def _new_array(w: Writer, made: Value) -> tuple[Value, Value]:
     b = w.b
     w.label("new")
     descriptor = w.word(OUTPUT, made, "descriptor", PTR)
@@ -399,7 +399,7 @@ def _new_array(w: _Writer, made: Value) -> tuple[Value, Value]:
     return array, data
 
 
-def _run(w: _Writer) -> None:
+def _run(w: Writer) -> None:
     """Run the program, without the lock of the interpreter if that takes long."""
     b = w.b
     w.label("run")
@@ -424,7 +424,7 @@ def _run(w: _Writer) -> None:
     w.split(b.compare("eq", w.phi(I32, released=status, held=other), _number(0, I32)), "finish", "failed")
 
 
-def _return(w: _Writer) -> None:
+def _return(w: Writer) -> None:
     """Hand out the results."""
     b = w.b
     w.label("finish")
@@ -458,7 +458,7 @@ def _return(w: _Writer) -> None:
     b.ret(returned)
 
 
-def _leave(w: _Writer) -> None:
+def _leave(w: Writer) -> None:
     """The ways out when something has failed, or did not fit."""
     b = w.b
     w.label("failed")

@@ -12,160 +12,70 @@ them runs over the same row again, while that is still in the cache.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import final
 
-from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Offset, Statement, Store, operands
-from funcgrad.core.ir import Atom, Equation, Literal, Namer
-from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Scatter
+from funcgrad.compiler.native.groups import Group, Operand, finished, same
+from funcgrad.compiler.native.kernel import Compute, Fold, Load, Offset, Store
+from funcgrad.compiler.native.lower import Lowered
+from funcgrad.compiler.native.running import readable
+from funcgrad.compiler.native.steps import Block, Branch, Call, Loop, Product, Routine, Schedule, Slices, Step, Sweep
+from funcgrad.core.flow import Branched, Called, Looped
+from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal
+from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter
 from funcgrad.core.trace import Var
 from funcgrad.core.types import Shape
 from funcgrad.core.views import Places, Position, View, Writing, contiguous, size
 
 # a nest with more statements than this is cut, so that the time LLVM takes grows with the program and not faster
 _LARGEST = 300
-# functions of so many instructions are computed once and stored, not computed again in each phase
-_DEAR = 4
-_LONG = frozenset(
-    {"exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "arcsin", "arccos", "arctan"}
-    | {"arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "power", "erf", "erfc", "sigmoid"}
-    | {"softplus", "logaddexp", "cbrt", "hypot", "divide", "sqrt"}
-)
 
 
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class Product:
-    """A contraction, of two views of buffers."""
+def fuse(jaxpr: Jaxpr, pairs: Sequence[tuple[int, int]] = ()) -> Schedule:
+    """The schedule of a program all of whose operations have native code.
 
-    equation: Equation
-    operands: tuple[tuple[Var, View], tuple[Var, View]]
-
-    @property
-    def out(self) -> Var:
-        """The result, which is a buffer of its own."""
-        return self.equation.outputs[0]
-
-    def show(self, name: Namer) -> str:
-        """As text."""
-        factors = " ".join(f"{name(root)}{list(view.shape)}" for root, view in self.operands)
-        return f"{name(self.out)} = {self.equation.primitive.show()} {factors}"
-
-
-Step: TypeAlias = Kernel | Product
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Steps in the order in which they run.
-
-    Attributes:
-        steps: The steps.
-        outputs: For each output the buffer that it is all of.
+    Args:
+        jaxpr: The program.
+        pairs: Inputs and outputs, by position, that may be one buffer: such an input belongs to the program, which may
+            overwrite it.
     """
-
-    steps: list[Step]
-    outputs: list[Var]
-
-
-@final
-class _Group:
-    """A nest that is being made."""
-
-    def __init__(self, number: int, domain: Shape, folded: tuple[int, ...] | None) -> None:
-        self.number = number
-        self.domain = domain
-        self.folded = folded
-        self.body: list[Statement] = []
-        # each value with its strides over the domain
-        self.values: dict[Var, tuple[int, ...]] = {}
-        self.stored: set[Var] = set()
-        self.loads: dict[tuple[Var, tuple[int, ...], int], Var] = {}
-
-    @property
-    def full(self) -> tuple[int, ...]:
-        """The strides of a value for each index."""
-        return contiguous(self.domain).strides
-
-    @property
-    def left(self) -> tuple[int, ...]:
-        """The strides of a value for each index of what folding leaves."""
-        folded = self.folded or ()
-        return contiguous(tuple(1 if i in folded else n for i, n in enumerate(self.domain))).strides
-
-    def fit(self, shape: Shape, views: Sequence[View]) -> tuple[tuple[int, ...], Callable[[View], View]] | None:
-        """How an operation over `shape` runs in this nest: the strides of its result, and its views over the domain."""
-        if shape == self.domain:
-            return self.full, _same
-        if size(shape) == size(self.domain) and all(v.whole or not any(v.canonical) for v in views):
-            return self.full, lambda v: View(
-                self.domain, self.full if any(v.canonical) else _zeros(self.domain), v.offset
-            )
-        if self.folded is None:
-            return None
-        rest = [i for i, n in enumerate(self.domain) if n != 1 and i not in self.folded]
-        axes = [i for i, n in enumerate(shape) if n != 1]
-        if [self.domain[i] for i in rest] != [shape[i] for i in axes]:
-            return None
-
-        def spread(v: View) -> View:
-            strides = [0] * len(self.domain)
-            for i, axis in zip(rest, axes, strict=True):
-                strides[i] = v.strides[axis]
-            return View(self.domain, tuple(strides), v.offset)
-
-        return self.left, spread
-
-    def _flat(self, v: View) -> View:
-        return View(self.domain, self.full if any(v.canonical) else _zeros(self.domain), v.offset)
-
-
-def _same(view: View) -> View:
-    return view
-
-
-def _zeros(shape: Shape) -> tuple[int, ...]:
-    return (0,) * len(shape)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class _Operand:
-    """An operand over the axes of an operation: a number, or a view of a buffer."""
-
-    atom: Atom
-    root: Var | None = None
-    view: View | None = None
-
-
-def fuse(inputs: Sequence[Var], equations: Sequence[Equation], outputs: Sequence[Var]) -> Schedule:
-    """The schedule of a program all of whose operations have native code."""
-    fuser = _Fuser(inputs)
-    for equation in equations:
-        fuser.add(equation)
-    return fuser.finish(outputs)
+    return _Fuser(jaxpr, pairs, {}).schedule
 
 
 @final
 class _Fuser:
-    def __init__(self, inputs: Sequence[Var]) -> None:
+    def __init__(
+        self, jaxpr: Jaxpr, pairs: Sequence[tuple[int, int]], routines: dict[tuple[Jaxpr, bool], Routine]
+    ) -> None:
+        inputs = jaxpr.inputs
+        self._routines = routines
         self._inputs = set(inputs)
+        # for an input that may be overwritten, the output that may be the same buffer
+        self._pairs = {inputs[i]: k for i, k in pairs}
         self._places: dict[Var, tuple[Var, View]] = {v: (v, contiguous(v.shape)) for v in inputs}
         # by the buffer, the number of the step after which it is there
         self._made: dict[Var, int] = dict.fromkeys(inputs, -1)
-        self._first: list[_Group] = []
-        self._steps: list[_Group | Product] = []
-        self._latest: dict[Shape, _Group] = {}
-        self._group_of: dict[Var, _Group] = {}
+        self._first: list[Group] = []
+        self._steps: list[Group | Step] = []
+        self._latest: dict[Shape, Group] = {}
+        self._group_of: dict[Var, Group] = {}
+        # the number of the equation that reads a variable last, and of the last one that reads from a buffer
+        self._last = _last_reads(jaxpr)
+        self._until: dict[Var, float] = {v: self._last.get(v, -1) for v in inputs}
+        self._number = 0
+        self._successors: dict[Var, Var] = {}
+        # for a buffer that goes on in the memory of an input, that input
+        self._given: dict[Var, Var] = {v: v for v in inputs}
+        for self._number, equation in enumerate(jaxpr.equations):
+            self._add(equation)
+        self.schedule: Schedule = self._finish(jaxpr.outputs)
 
     # ── equations
 
-    def add(self, equation: Equation) -> None:
+    def _add(self, equation: Equation) -> None:
         """Put an equation into a step."""
         primitive = equation.primitive
-        (out,) = equation.outputs
         match primitive:
             case Elementwise():
                 self._elementwise(equation)
@@ -173,11 +83,17 @@ class _Fuser:
                 self._reduction(equation)
             case Contraction():
                 self._product(equation)
+            case Running():
+                self._running(equation, primitive)
             case IndexMap() | Scatter():
                 self._moved(equation)
+            case Lowered():
+                self._flow(equation, primitive)
             case _:
                 raise AssertionError(primitive)
-        self._places.setdefault(out, (out, contiguous(out.shape)))
+        for out in equation.outputs:
+            root, _ = self._places.setdefault(out, (out, contiguous(out.shape)))
+            self._until[root] = max(self._until.get(root, -1), self._last.get(out, -1))
 
     def _elementwise(self, equation: Equation) -> None:
         (out,) = equation.outputs
@@ -195,14 +111,14 @@ class _Fuser:
         axes = tuple(sorted(primitive.folded(len(x.shape))))
         operand = self._operand(x, x.shape)
         group = self._folding_group(operand, x.shape, axes)
-        atom = self._read(group, operand, _same)
+        atom = self._read(group, operand, same)
         self._define(group, Fold(out, primitive.fold, atom), group.left)
 
-    def _folding_group(self, x: _Operand, shape: Shape, axes: tuple[int, ...]) -> _Group:
+    def _folding_group(self, x: Operand, shape: Shape, axes: tuple[int, ...]) -> Group:
         for group in self._candidates(shape, [x.root] if x.root else []):
             if group.folded not in (None, axes) or group.domain != shape:
                 continue
-            if not self._readable(group, x, _same):
+            if not self._readable(group, x, same):
                 continue
             group.folded = axes
             return group
@@ -211,23 +127,31 @@ class _Fuser:
     def _product(self, equation: Equation) -> None:
         places = []
         for x in equation.inputs:
-            if isinstance(x, Literal):
-                x = self._fill(x)
-            root, view = self._places[x]
+            root, view = self._places[self._variable(x)]
             self._store(root)
             places.append((root, view))
         (out,) = equation.outputs
         self._made[out] = len(self._steps)
         self._steps.append(Product(equation, (places[0], places[1])))
 
+    def _running(self, equation: Equation, primitive: Running) -> None:
+        places = []
+        for x in equation.inputs:
+            x = self._variable(x)
+            root, view = self._places[x]
+            if not readable(view, primitive.axis):
+                root, view = self._copied(x)
+            self._store(root)
+            places.append((root, view))
+        self._made[equation.outputs[0]] = len(self._steps)
+        self._steps.append(Sweep(equation, tuple(places)))
+
     def _moved(self, equation: Equation) -> None:
         primitive = equation.primitive
         (out,) = equation.outputs
         shapes = [x.shape for x in equation.inputs]
         if isinstance(primitive, IndexMap):
-            x = equation.inputs[0]
-            if isinstance(x, Literal):
-                x = self._fill(x)
+            x = self._variable(equation.inputs[0])
             root, view = self._places[x]
             moved = primitive.view(view)
             if moved is None and primitive.view(contiguous(x.shape)) is not None:
@@ -243,9 +167,9 @@ class _Fuser:
         assert isinstance(primitive, IndexMap | Scatter)
         written = primitive.written(*shapes)
         assert written is not None
-        self._begin(equation, written.base, written.writings)
+        in_place = self._begin(equation, written.base, written.writings)
         for writing in written.writings:
-            self._write(out, equation, writing)
+            self._write(out, equation, writing, in_place)
 
     def _taken(self, equation: Equation, places: Places) -> None:
         (out,) = equation.outputs
@@ -271,7 +195,7 @@ class _Fuser:
         return root, p.view
 
     def _offsets(
-        self, group: _Group, positions: Sequence[tuple[Position, Atom, View]], over: Callable[[View], View]
+        self, group: Group, positions: Sequence[tuple[Position, Atom, View]], over: Callable[[View], View]
     ) -> tuple[Offset, ...]:
         out = []
         for p, index, view in positions:
@@ -281,24 +205,27 @@ class _Fuser:
 
     # ── writing at places of a buffer
 
-    def _begin(self, equation: Equation, base: int | None, writings: Sequence[Writing]) -> None:
-        """Give the buffer of a result what it begins with."""
+    def _begin(self, equation: Equation, base: int | None, writings: Sequence[Writing]) -> bool:
+        """Give the buffer of a result what it begins with; True if that stands in its memory already."""
         (out,) = equation.outputs
         self._places[out] = (out, contiguous(out.shape))
         covered = sum(size(w.places.view.shape) for w in writings if w.combine is None and not w.places.positions)
         if base is None and covered >= size(out.shape):
             self._made[out] = -1
-            return
-        group = _Group(-1, out.shape, None)
+            return False
+        group = Group(-1, out.shape, None)
         if base is None:
             self._first.append(group)
             value: Atom = Literal(out.dtype.type(0))
         else:
-            x = equation.inputs[base]
-            if isinstance(x, Literal):
-                x = self._fill(x)
-            root, view = self._places[x]
+            root, view = self._places[self._variable(equation.inputs[base])]
             self._store(root)
+            if self._overwritable(root, view, equation, base):
+                self._successors[root] = out
+                self._made[out] = self._made[root]
+                if root in self._given:
+                    self._given[out] = self._given[root]
+                return True
             if root in self._inputs:
                 self._first.append(group)
             else:
@@ -307,18 +234,31 @@ class _Fuser:
             value = self._load(group, root, view.broadcast(out.shape))
         group.body.append(Store(out, contiguous(out.shape), value))
         self._made[out] = group.number
+        return False
 
-    def _write(self, out: Var, equation: Equation, writing: Writing) -> None:
+    def _overwritable(self, root: Var, view: View, equation: Equation, base: int) -> bool:
+        """True if nobody reads a buffer after this equation, which may therefore write its result there."""
+        (out,) = equation.outputs
+        if not view.whole or view.shape != out.shape or root.dtype != out.dtype or size(root.shape) != size(out.shape):
+            return False
+        given = self._given.get(root)
+        if self._until[root] > self._number or (given is not None and given not in self._pairs):
+            return False
+        others = [x for i, x in enumerate(equation.inputs) if i != base and isinstance(x, Var)]
+        return all(self._places[x][0] is not root for x in others)
+
+    def _write(self, out: Var, equation: Equation, writing: Writing, in_place: bool) -> None:
         x = equation.inputs[writing.operand]
         shape = writing.places.view.shape
         operand = self._operand(x, shape)
         positions = [(p, *self._position(equation, p)) for p in writing.places.positions]
         least = self._made[out]
-        if writing.combine is None and not positions:
+        if writing.combine is None and not positions and not in_place:
             group, _, over = self._place_for(shape, [operand], exact=True, least=least)
         else:
-            # the order in which it writes matters, so nothing else goes along
-            group, over = self._new_group(shape, None), _same
+            # the order in which it writes matters, so nothing else goes along; nor may it run before what reads the
+            # memory that it writes to
+            group, over = self._new_group(shape, None), same
             self._latest.pop(shape)
         atom = self._read(group, operand, over)
         offsets = self._offsets(group, positions, over)
@@ -327,13 +267,13 @@ class _Fuser:
 
     # ── operands
 
-    def _operand(self, x: Atom, shape: Shape) -> _Operand:
+    def _operand(self, x: Atom, shape: Shape) -> Operand:
         if isinstance(x, Literal):
-            return _Operand(x)
+            return Operand(x)
         root, view = self._places[x]
-        return _Operand(x, root, view.broadcast(shape))
+        return Operand(x, root, view.broadcast(shape))
 
-    def _read(self, group: _Group, x: _Operand, over: Callable[[View], View]) -> Atom:
+    def _read(self, group: Group, x: Operand, over: Callable[[View], View]) -> Atom:
         if x.root is None or x.view is None:
             return x.atom
         view = over(x.view)
@@ -341,7 +281,7 @@ class _Fuser:
             return x.root
         return self._load(group, x.root, view)
 
-    def _load(self, group: _Group, root: Var, view: View) -> Var:
+    def _load(self, group: Group, root: Var, view: View) -> Var:
         self._store(root)
         key = (root, view.canonical, view.offset)
         known = group.loads.get(key)
@@ -352,10 +292,27 @@ class _Fuser:
 
     def _whole(self, x: Atom) -> Var:
         """The buffer that an array is all of."""
-        if isinstance(x, Literal):
-            x = self._fill(x)
+        x = self._variable(x)
         root, view = self._places[x]
         return root if view.whole and size(view.shape) == size(root.shape) else self._copied(x)[0]
+
+    def _block(self, x: Atom) -> Block:
+        """An array as consecutive elements of a buffer."""
+        x = self._variable(x)
+        root, view = self._places[x]
+        if view.canonical != contiguous(view.shape).strides:
+            root, view = self._copied(x)
+        self._store(root)
+        return Block(root, view.offset)
+
+    def _slices(self, x: Atom) -> Slices:
+        """An array as one block for each index of its first axis."""
+        x = self._variable(x)
+        root, view = self._places[x]
+        if view.canonical[1:] != contiguous(view.shape[1:]).strides:
+            root, view = self._copied(x)
+        self._store(root)
+        return Slices(root, view.offset, view.strides[0] if view.shape[0] != 1 else 0)
 
     def _copied(self, x: Var) -> tuple[Var, View]:
         """A place of its own for an array that is a view."""
@@ -368,10 +325,13 @@ class _Fuser:
         self._store(out)
         return self._places[out]
 
+    def _variable(self, x: Atom) -> Var:
+        return self._fill(x) if isinstance(x, Literal) else x
+
     def _fill(self, x: Literal) -> Var:
         """A number in a buffer."""
         out = Var((), x.dtype)
-        group = _Group(-1, (), None)
+        group = Group(-1, (), None)
         group.body.append(Store(out, contiguous(()), x))
         self._first.append(group)
         self._made[out] = -1
@@ -381,8 +341,8 @@ class _Fuser:
     # ── groups
 
     def _place_for(
-        self, shape: Shape, xs: Sequence[_Operand], buffers: Sequence[Var] = (), exact: bool = False, least: int = -1
-    ) -> tuple[_Group, tuple[int, ...], Callable[[View], View]]:
+        self, shape: Shape, xs: Sequence[Operand], buffers: Sequence[Var] = (), exact: bool = False, least: int = -1
+    ) -> tuple[Group, tuple[int, ...], Callable[[View], View]]:
         """The nest for an operation over `shape`, the strides of its result there, and how views go over its domain.
 
         Args:
@@ -405,9 +365,9 @@ class _Fuser:
             if there and all(self._readable(group, x, over) for x in xs):
                 return group, strides, over
         group = self._new_group(shape, None)
-        return group, group.full, _same
+        return group, group.full, same
 
-    def _readable(self, group: _Group, x: _Operand, over: Callable[[View], View]) -> bool:
+    def _readable(self, group: Group, x: Operand, over: Callable[[View], View]) -> bool:
         if x.root is None or x.view is None:
             return True
         strides = group.values.get(x.root)
@@ -416,26 +376,26 @@ class _Fuser:
         view = over(x.view)
         return view.canonical == strides and view.offset == 0
 
-    def _candidates(self, shape: Shape, roots: Sequence[Var], least: int = -1) -> list[_Group]:
+    def _candidates(self, shape: Shape, roots: Sequence[Var], least: int = -1) -> list[Group]:
         """The nests that an operation might join: that of its last operand, and the last one over its shape."""
         last = max((self._made[root] for root in roots), default=-1)
         found = []
         if last >= 0:
             step = self._steps[last]
-            if isinstance(step, _Group) and any(root in step.values for root in roots):
+            if isinstance(step, Group) and any(root in step.values for root in roots):
                 found.append(step)
         latest = self._latest.get(shape)
         if latest is not None and latest not in found:
             found.append(latest)
         return [g for g in found if g.number >= max(last, least) and len(g.body) < _LARGEST]
 
-    def _new_group(self, domain: Shape, folded: tuple[int, ...] | None) -> _Group:
-        group = _Group(len(self._steps), domain, folded)
+    def _new_group(self, domain: Shape, folded: tuple[int, ...] | None) -> Group:
+        group = Group(len(self._steps), domain, folded)
         self._steps.append(group)
         self._latest[domain] = group
         return group
 
-    def _define(self, group: _Group, s: Compute | Fold | Load, strides: tuple[int, ...]) -> None:
+    def _define(self, group: Group, s: Compute | Fold | Load, strides: tuple[int, ...]) -> None:
         group.body.append(s)
         group.values[s.out] = strides
         self._made[s.out] = group.number
@@ -447,85 +407,77 @@ class _Fuser:
         if group is not None:
             group.stored.add(v)
 
+    # ── programs
+
+    def _flow(self, equation: Equation, primitive: Lowered) -> None:
+        atoms, outputs = equation.inputs, equation.outputs
+        step: Step
+        match primitive.flow:
+            case Called() as flow:
+                blocks = tuple(self._block(atoms[i]) for i in flow.operands)
+                step = Call(self._routine(flow.jaxpr), blocks, outputs)
+            case Branched() as flow:
+                number, *others = (self._block(x) for x in atoms)
+                step = Branch(number, tuple(map(self._routine, flow.branches)), tuple(others), outputs)
+            case Looped() as flow:
+                step = self._loop(flow, atoms, outputs)
+        self._made.update(dict.fromkeys(outputs, len(self._steps)))
+        self._steps.append(step)
+
+    def _loop(self, flow: Looped, atoms: Sequence[Atom], outputs: tuple[Var, ...]) -> Loop:
+        consts, init, asked = (
+            tuple(self._block(atoms[i]) for i in positions)
+            for positions in (flow.consts, flow.init, flow.condition_consts)
+        )
+        carry = len(init)
+        return Loop(
+            self._routine(flow.body, tuple((len(consts) + k, k) for k in range(carry))),
+            consts,
+            init,
+            tuple(self._slices(atoms[i]) for i in flow.scanned),
+            outputs[:carry],
+            outputs[carry:],
+            flow.reverse,
+            flow.length,
+            None if flow.steps is None else self._block(atoms[flow.steps]),
+            None if flow.condition is None else self._routine(flow.condition),
+            asked,
+        )
+
+    def _routine(self, jaxpr: Jaxpr, pairs: tuple[tuple[int, int], ...] = ()) -> Routine:
+        key = (jaxpr, bool(pairs))
+        if key not in self._routines:
+            schedule = _Fuser(jaxpr, pairs, self._routines).schedule
+            self._routines[key] = Routine(jaxpr, schedule, pairs)
+        return self._routines[key]
+
     # ── the end
 
-    def finish(self, outputs: Sequence[Var]) -> Schedule:
+    def _finish(self, outputs: Sequence[Atom]) -> Schedule:
         """All steps, when there are no more equations."""
         buffers: list[Var] = []
-        for v in outputs:
+        for k, x in enumerate(outputs):
+            v = self._variable(x)
             root, view = self._places[v]
-            if root in self._inputs or root in buffers or not view.whole or size(view.shape) != size(root.shape):
+            given = self._given.get(root)
+            foreign = given is not None and self._pairs.get(given) != k
+            if foreign or root in buffers or not view.whole or size(view.shape) != size(root.shape):
                 root, _ = self._copied(v)
             self._store(root)
             buffers.append(root)
         steps: list[Step] = []
         for step in (*self._first, *self._steps):
-            if isinstance(step, Product):
+            if isinstance(step, Group):
+                steps += [finished(step)] if 0 not in step.domain else []
+            elif not isinstance(step, Sweep) or 0 not in step.out.shape:
                 steps.append(step)
-            elif 0 not in step.domain:
-                steps.append(_finished(step))
-        return Schedule(steps, buffers)
+        return Schedule(steps, buffers, self._successors)
 
 
-def _finished(group: _Group) -> Kernel:
-    folded = tuple(group.folded or ())
-    body = _spilled(group)
-    stores = [Store(v, View(group.domain, group.values[v]), v) for v in group.values if v in group.stored]
-    return Kernel(group.domain, folded, (*body, *stores))
-
-
-def _spilled(group: _Group) -> list[Statement]:
-    """The body in which no dear value is computed in two phases: the second one loads it."""
-    if not group.folded:
-        return group.body
-    folds = {s.out for s in group.body if isinstance(s, Fold)}
-    phase: dict[Var, int] = {}
-    cost: dict[Var, int] = {}
-    spilled: dict[Var, Var] = {}
-    out: list[Statement] = []
-    for s in group.body:
-        xs = [x for x in operands(s) if isinstance(x, Var)]
-        number = max((phase[x] + (x in folds) for x in xs), default=0)
-        late = {
-            x: spilled.setdefault(x, Var((), x.dtype))
-            for x in xs
-            if x not in folds and phase[x] < number and cost[x] > _DEAR
-        }
-        for x, again in late.items():
-            if again not in phase:
-                out.append(Load(again, x, View(group.domain, group.values[x])))
-                phase[again], cost[again] = number, 1
-                group.stored.add(x)
-        if late:
-            s = _with(s, late)
-        out.append(s)
-        if not isinstance(s, Store):
-            phase[s.out] = number
-            cost[s.out] = 0 if isinstance(s, Fold) else _weight(s) + sum(cost.get(x, 0) for x in xs)
-            if _outer(group, s.out):
-                cost[s.out] = 0
-    return out
-
-
-def _outer(group: _Group, v: Var) -> bool:
-    return group.values.get(v) == group.left
-
-
-def _weight(s: Statement) -> int:
-    if isinstance(s, Compute):
-        return 10 if s.primitive.name in _LONG else 1
-    return 5 if isinstance(s, Load) and s.offsets else 1
-
-
-def _with(s: Statement, new: dict[Var, Var]) -> Statement:
-    def swap(x: Atom) -> Atom:
-        return new.get(x, x) if isinstance(x, Var) else x
-
-    match s:
-        case Compute():
-            return Compute(s.out, s.primitive, tuple(map(swap, s.inputs)))
-        case Fold():
-            return Fold(s.out, s.how, swap(s.x))
-        case Store():
-            return Store(s.buffer, s.view, swap(s.x), s.offsets, s.combine)
-    return s
+def _last_reads(jaxpr: Jaxpr) -> dict[Var, float]:
+    """The number of the equation that reads a variable last; infinity for outputs."""
+    last: dict[Var, float] = {}
+    for number, equation in enumerate(jaxpr.equations):
+        last.update(dict.fromkeys((x for x in equation.inputs if isinstance(x, Var)), number))
+    last.update(dict.fromkeys((x for x in jaxpr.outputs if isinstance(x, Var)), math.inf))
+    return last

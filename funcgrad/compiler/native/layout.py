@@ -29,14 +29,33 @@ INPUT = ("descriptor", "axes", "shape", "flags", "scalar", "slot", "truth")
 OUTPUT = ("kind", "descriptor", "axes", "shape", "slot")
 ARRAY, NUMPY_SCALAR, FLOAT, INTEGER, COMPLEX, REUSED = range(6)
 
+# The words of a gate: the context of its program; how many arguments come by position and which by name; the context
+# variables that have to have certain values; the steps that read the arguments, and how many leaves and slots there are
+# for what they find; the parts of the result, and what else makes it; the two counts of the clock and when the gate was
+# last used; and what is called when arguments do not fit.
+GATE = (
+    "program", "positional", "named", "names", "guards", "guarded",
+    "steps", "reads", "leaves", "slots", "parts", "builds", "finish", "clock", "used", "miss", "table",
+)  # fmt: skip
+# A step looks at the object in the slot `source`, with the help of `thing` and `index`, and may fill the slot `target`.
+STEP = ("kind", "source", "thing", "index", "target")
+GIVEN, HELD, IS_DICT, IS_TUPLE, IS_LIST, IS_INSTANCE, KEY, ITEM, ENTRY, ATTRIBUTE, SAME, EQUAL = range(12)
+# A part is made and put into an earlier one, of the slot `parent`, at `place`: a position or a key.
+PART = ("make", "thing", "size", "into", "parent", "place", "slot")
+NEW_TUPLE, NEW_LIST, NEW_DICT, LEAF, KNOWN = range(5)
+INTO_NOTHING, INTO_TUPLE, INTO_LIST, INTO_DICT = range(4)
+
 # What the code calls and compares with, in the order of the table of its addresses. From Python, from NumPy, and ours.
 PYTHON = (
     "Py_IncRef", "Py_DecRef", "PyObject_Vectorcall", "PyTuple_New", "PyTuple_SetItem", "PyFloat_FromDouble",
     "PyLong_FromLongLong", "PyLong_AsLongLongAndOverflow", "PyComplex_FromDoubles", "PyErr_NoMemory",
     "PyEval_SaveThread", "PyEval_RestoreThread", "PyMem_RawMalloc", "PyMem_RawFree",
+    "PyContextVar_Get", "PyErr_Clear", "PyErr_ExceptionMatches", "PyObject_GetAttr", "PyObject_RichCompareBool",
+    "PyTuple_Size", "PyTuple_GetItem", "PyList_New", "PyList_Size", "PyList_GetItem", "PyList_SetItem",
+    "PyDict_New", "PyDict_Size", "PyDict_GetItemWithError", "PyDict_SetItem",
 )  # fmt: skip
 NUMPY = ("PyArray_NewFromDescr", "PyArray_Scalar")
-OURS = ("ndarray", "bool", "True", "MISS", "truths", "spare")
+OURS = ("ndarray", "bool", "True", "dict", "list", "MISS", "StoppedError", "truths", "spare", "entry")
 TABLE = PYTHON + NUMPY + OURS
 
 # how the arena of a program is aligned

@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -44,9 +44,15 @@ _unloaded: deque[tuple[Any, Any]] = deque()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
+# Code may refer to its constants as near ones where the linker puts both into one block of memory. The linker that does
+# so is not complete for Windows.
+_NEAR = sys.platform != "win32"
+
 # the first version that writes vectors of one number as `splat`
 _OLDEST = 20
-_ATTRIBUTES = "\nattributes #0 = { nounwind }\n"
+# Vectors that wait on the stack while a function is called are read back much more slowly if they are not aligned, and
+# without a frame pointer LLVM does not align them.
+_ATTRIBUTES = '\nattributes #0 = { nounwind "frame-pointer"="all" }\n'
 
 # Loops with more constants than there are registers gain nothing from loading them all before the loop, which is what
 # LLVM does, and it takes most of the time of a compilation. The option is known to exist in these versions; LLVM ends
@@ -156,32 +162,35 @@ def compile_text(text: str, level: int = 2) -> bytes:
     return code
 
 
-def load(code: bytes, symbol: str) -> Library:
+def load(code: bytes, symbol: str, imports: Mapping[str, int] | None = None) -> Library:
     """Put object code into memory, ready to run.
 
     Args:
         code: What `compile_text` returned, in this process or in another one.
         symbol: The function whose address is wanted.
+        imports: Functions that the code calls by name, by address.
     """
     with lock:
         _unload()
         number = next(_numbers)
         if number % _LIBRARIES_PER_LINKER == 0:
-            _current[:] = [binding.create_lljit_compiler(_machine(2))]
+            _current[:] = [binding.create_lljit_compiler(_machine(2), use_jit_link=_NEAR)]
         (linker,) = _current
         builder = binding.JITLibraryBuilder()
         builder.add_object_img(code).add_current_process().export_symbol(symbol)
+        for name, address in (imports or {}).items():
+            builder.import_symbol(name, address)
         tracker = builder.link(linker, f"funcgrad{number}")
         return Library(tracker[symbol], (tracker, linker))
 
 
-def load_text(text: str, symbol: str, level: int = 2) -> Library:
+def load_text(text: str, symbol: str, level: int = 2, imports: Mapping[str, int] | None = None) -> Library:
     """Compile a module, or find it compiled, and put it into memory."""
     try:
-        return load(object_code(text, level), symbol)
+        return load(object_code(text, level), symbol, imports)
     except RuntimeError:
         # what was found on disk can't be linked; an error in the text itself is raised again here
-        return load(compile_text(text, level), symbol)
+        return load(compile_text(text, level), symbol, imports)
 
 
 def assembly(text: str) -> str:
@@ -216,7 +225,8 @@ def _target() -> Any:
 @cache
 def _machine(level: int) -> Any:
     at = host()
-    return _target().create_target_machine(cpu=at.cpu, features=at.features, opt=level, reloc="pic")
+    model = "small" if _NEAR else "jitdefault"
+    return _target().create_target_machine(cpu=at.cpu, features=at.features, opt=level, reloc="pic", codemodel=model)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import final
 
+from funcgrad.compiler.native import interleaved, positions
 from funcgrad.compiler.native.builder import I1, I64, Builder, Type, Value, constant
 from funcgrad.compiler.native.folds import Folding, folding
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Offset, Statement, Store, operands, reads
@@ -70,11 +71,17 @@ class LoopWriter:
         self._buffers = pointers
         self._failed = failed
         self.nest: Nest = plan_nest(kernel, vector_bytes)
+        self._vector_bytes = vector_bytes
         self._folds: dict[Var, Folding] = {}
+        # positions that are known to be within bounds, counted from the start
+        self._trusted: set[Offset] = set()
         # what is in scope
         self._values: dict[Var, Lanes] = {}
         self._places: dict[Access, Value] = {}
         self._phases = _phases(kernel, self.nest)
+        self._twins = interleaved.twins((part for phase in self._phases for part in phase), self.nest)
+        # of two stores that are written as one, what the first is to store
+        self._waiting: dict[Store, Lanes] = {}
 
     def write(self) -> None:
         """All of it."""
@@ -117,13 +124,31 @@ class LoopWriter:
                     body(replace(here, entered=entered))
 
         if axis is not self.nest.along:
-            self._plain(0, axis.length, 1, lambda i: step(i, 1, None))
+            self._singly(axis, lambda i: step(i, 1, None))
             return
         block, whole, rest = self._parts(axis)
         if whole:
             self._plain(0, whole, block, lambda i: step(i, self.nest.unroll, None))
         if rest:
             self._plain(whole, axis.length, self.nest.lanes, lambda i: step(i, 1, self._mask(i, axis.length)))
+
+    def _singly(self, axis: Axis, body: Callable[[Value], None]) -> None:
+        """One index after the other; the innermost loop takes positions that are within bounds as they stand."""
+        innermost = axis is self.nest.outer[-1] and not self.nest.inner
+        checked = positions.checkable(self._kernel, axis) if innermost else []
+        if not checked:
+            self._plain(0, axis.length, 1, body)
+            return
+        places = [self._places[c.load] for c in checked]
+
+        def trusting(run: Callable[[], None]) -> None:
+            self._trusted = {c.offset for c in checked}
+            run()
+            self._trusted = set()
+
+        whole = positions.in_blocks(self._b, axis.length, checked, places, self._vector_bytes, body, trusting)
+        if whole < axis.length:
+            self._plain(whole, axis.length, 1, body)
 
     def _parts(self, axis: Axis) -> tuple[int, int, bool]:
         """The size of a block, where the last whole one ends, and whether something is left."""
@@ -304,12 +329,55 @@ class LoopWriter:
 
     def _statement(self, s: Statement, here: _Here) -> None:
         match s:
+            case Load() if interleaved.is_second(s, self._along(here)):
+                self._load_second(s, here)
             case Load():
                 self._values[s.out] = self._load(s, here)
             case Compute():
                 self._values[s.out] = self._compute(s, here)
+            case Store() if interleaved.is_second(s, self._along(here)):
+                self._store_second(s, here)
             case Store():
                 self._store(s, here)
+
+    def _along(self, here: _Here) -> Axis | None:
+        """The axis of lanes, within its loop."""
+        return self.nest.along if self.nest.along in here.entered else None
+
+    def _load_second(self, s: Load, here: _Here) -> None:
+        """Load every second element; its twin comes along, where there is one."""
+        twin = self._twins.get(s)
+        if isinstance(twin, Load) and twin.view.offset < s.view.offset:
+            s, twin = twin, s
+        if s.out in self._values:
+            return
+        b, dtype, lanes = self._b, s.buffer.dtype, self.nest.lanes
+        lane, size = memory_lane(dtype), int(dtype.itemsize)
+        out: list[Lanes] = []
+        for u in range(here.vectors):
+            place = b.offset(self._places[s], 2 * u * lanes, lane)
+            xs = interleaved.load(b, lane, lanes, place, size, here.mask, twin is not None)
+            out.append([from_memory(b, x, dtype) for x in xs])
+        for k, load in enumerate((s, twin)):
+            if isinstance(load, Load):
+                self._values[load.out] = [xs[k] for xs in out]
+
+    def _store_second(self, s: Store, here: _Here) -> None:
+        """Write every second element; the first of two twins waits for the second."""
+        b, dtype, lanes = self._b, s.buffer.dtype, self.nest.lanes
+        xs = [to_memory(b, convert(b, x, s.x.dtype, dtype), dtype) for x in self._read(s.x, here)]
+        xs = [b.splat(x, lanes) for x in (xs if len(xs) == here.vectors else xs * here.vectors)]
+        twin = self._twins.get(s)
+        both = [xs]
+        if isinstance(twin, Store):
+            if twin not in self._waiting:
+                self._waiting[s] = xs
+                return
+            other = self._waiting.pop(twin)
+            s, both = (s, [xs, other]) if s.view.offset < twin.view.offset else (twin, [other, xs])
+        for u in range(here.vectors):
+            place = b.offset(self._places[s], 2 * u * lanes, memory_lane(dtype))
+            interleaved.store(b, [x[u] for x in both], place, int(dtype.itemsize), here.mask)
 
     def _read(self, x: Atom, here: _Here) -> Lanes:
         if isinstance(x, Literal):
@@ -386,6 +454,9 @@ class LoopWriter:
             dtype = offset.index.dtype
             if x.type.lane != "i64":
                 x = b.cast("sext" if dtype.kind == "i" else "zext", x, "i64")
+            if offset in self._trusted:
+                out.append(x)
+                continue
             length = b.like(x, offset.length)
             if dtype.kind == "i":
                 below = b.compare("slt", x, b.like(x, 0))

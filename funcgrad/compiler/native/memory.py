@@ -1,23 +1,28 @@
-"""Where each buffer of a program lives: in an argument, in a result, or in the arena.
+"""Where each buffer of a routine lives: in an argument, in a result, or in the arena.
 
 The arena is one block of memory. A buffer takes a part of it from the step that writes it first to the step that reads
-it last; parts of buffers that are never alive together may overlap. An elementwise step writes its result over an
-operand that nobody reads any more.
+it last; parts of buffers that are never alive together may overlap. Several buffers, one after the other, may be one
+and the same place: an elementwise step writes its result over an operand that nobody reads any more, an array of which
+some elements are overwritten stays where it is, and so does what a loop carries.
+
+An array whose length is unknown is a cell of the arena, which holds the address of memory that grows.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from funcgrad.compiler.native.fuse import Product, Schedule, Step
 from funcgrad.compiler.native.kernel import Kernel, Load, Store
+from funcgrad.compiler.native.steps import Branch, Call, Loop, Product, Routine, Step, Sweep
 from funcgrad.core.trace import Var
 from funcgrad.core.views import size
 
 _ALIGN = 64
+CELL = 16
+"""The bytes of a cell."""
 
 
 @final
@@ -31,6 +36,9 @@ class Memory:
         arena: For all others the offset in the arena, in bytes.
         scratch: For each step that needs memory for itself, the offset of that in the arena.
         total: The size of the arena in bytes.
+        kept: The results, by number, that are in the memory of the argument they are paired with.
+        overwritten: The arguments, by number, that are written to.
+        cells: The buffers of unknown length.
     """
 
     inputs: Mapping[Var, int]
@@ -38,87 +46,160 @@ class Memory:
     arena: Mapping[Var, int]
     scratch: Mapping[int, int]
     total: int
+    kept: frozenset[int]
+    overwritten: frozenset[int]
+    cells: tuple[Var, ...]
 
 
-def plan_memory(inputs: Sequence[Var], schedule: Schedule, scratch: Mapping[int, int]) -> Memory:
+def plan_memory(routine: Routine, scratch: Mapping[int, int], kept: Mapping[Routine, frozenset[int]]) -> Memory:
     """Find a place for every buffer.
 
     Args:
-        inputs: The arguments.
-        schedule: The steps.
+        routine: What is planned for.
         scratch: For some steps, by number, the bytes they need for themselves.
+        kept: For the body of each loop in it, the carries that stay where they are.
     """
-    given = {v: i for i, v in enumerate(inputs)}
-    results = {v: i for i, v in enumerate(schedule.outputs)}
-    first, last = _lifetimes(schedule.steps)
-    same = _shared(schedule.steps, given, results, first, last)
-    for v, holder in same.items():
-        first[holder] = min(first[holder], first[v])
-    outputs = dict(results)
-    begins: list[list[Var]] = [[] for _ in schedule.steps]
-    ends: list[list[Var]] = [[] for _ in schedule.steps]
-    for v, step in first.items():
-        if v not in given and v not in results and v not in same:
-            begins[step].append(v)
-            ends[last[v]].append(v)
-    arena, places, total = _packed(begins, ends, scratch)
-    for v, holder in same.items():
-        if holder in results:
-            outputs[v] = results[holder]
+    chains = _Chains(routine, kept)
+    inputs = {v: i for i, v in enumerate(routine.inputs)}
+    results = {v: k for k, v in enumerate(routine.schedule.outputs)}
+    outputs: dict[Var, int] = {}
+    alive: dict[Var, tuple[int, int]] = {}
+    members: dict[Var, list[Var]] = {}
+    overwritten, stays = set(), set()
+    for chain in chains.all():
+        head, tail = chain[0], chain[-1]
+        if head in chains.inputs:
+            inputs.update(dict.fromkeys(chain, chains.inputs[head]))
+            overwritten |= {chains.inputs[head]} if len(chain) > 1 else set()
+            stays |= {results[tail]} if tail in results else set()
+        elif tail in results:
+            outputs.update(dict.fromkeys(chain, results[tail]))
         else:
-            arena[v] = arena[holder]
-    return Memory(given, outputs, arena, places, total)
+            alive[tail] = min(chains.first[v] for v in chain), max(chains.last[v] for v in chain)
+            members[tail] = chain
+    cells = tuple(v for v in alive if is_cell(v))
+    for v in cells:
+        # what is to be given back must be known from the beginning to the end
+        alive[v] = 0, len(routine.schedule.steps) - 1
+    places, own, total = _packed(alive, scratch, len(routine.schedule.steps))
+    arena = {v: offset for tail, offset in places.items() for v in members[tail]}
+    return Memory(inputs, outputs, arena, own, total, frozenset(stays), frozenset(overwritten), cells)
 
 
-def buffers_of(step: Step) -> tuple[set[Var], set[Var]]:
+def is_cell(v: Var) -> bool:
+    """True for a buffer whose length is unknown."""
+    return bool(v.shape) and v.shape[0] < 0
+
+
+def bytes_of(v: Var) -> int:
+    """The size of a buffer."""
+    return CELL if is_cell(v) else size(v.shape) * v.dtype.itemsize
+
+
+def buffers_of(step: Step) -> tuple[Sequence[Var], Sequence[Var]]:
     """The buffers that a step reads, and those it writes."""
-    if isinstance(step, Product):
-        return {root for root, _ in step.operands}, {step.out}
-    reads = {s.buffer for s in step.body if isinstance(s, Load)}
-    writes = {s.buffer for s in step.body if isinstance(s, Store)}
-    return reads, writes
+    reads: list[Var]
+    writes: Sequence[Var]
+    match step:
+        case Product() | Sweep():
+            reads, writes = [root for root, _ in step.operands], [step.out]
+        case Call():
+            reads, writes = [x.root for x in step.operands], step.outputs
+        case Branch():
+            reads, writes = [x.root for x in (step.number, *step.operands)], step.outputs
+        case Loop():
+            reads, writes = step.roots, step.outputs
+        case Kernel():
+            reads = [s.buffer for s in step.body if isinstance(s, Load)]
+            writes = [s.buffer for s in step.body if isinstance(s, Store)]
+    return tuple(dict.fromkeys(reads)), tuple(dict.fromkeys(writes))
 
 
-def _lifetimes(steps: Sequence[Step]) -> tuple[dict[Var, int], dict[Var, int]]:
-    first: dict[Var, int] = {}
-    last: dict[Var, int] = {}
-    for i, step in enumerate(steps):
-        reads, writes = buffers_of(step)
-        for v in (*reads, *writes):
-            first.setdefault(v, i)
-            last[v] = i
-    return first, last
+@final
+class _Chains:
+    """Which buffers are one place, one after the other."""
 
+    def __init__(self, routine: Routine, kept: Mapping[Routine, frozenset[int]]) -> None:
+        schedule = routine.schedule
+        self.inputs = {v: i for i, v in enumerate(routine.inputs)}
+        self._results = set(schedule.outputs)
+        self._pairs = {routine.inputs[i]: schedule.outputs[k] for i, k in routine.pairs}
+        self.first: dict[Var, int] = {}
+        self.last: dict[Var, int] = {}
+        for i, step in enumerate(schedule.steps):
+            for v in (part for parts in buffers_of(step) for part in parts):
+                self.first.setdefault(v, i)
+                self.last[v] = i
+        self._next: dict[Var, Var] = {}
+        # for what has a predecessor, some earlier buffer of its chain
+        self._up: dict[Var, Var] = {}
+        for x, y in schedule.successors.items():
+            if y in self.first:
+                self._link(x, y)
+        for i, step in enumerate(schedule.steps):
+            if isinstance(step, Kernel) and not step.folded:
+                self._share_kernel(i, step)
+            elif isinstance(step, Loop):
+                self._share_loop(i, step, kept[step.body])
+        self._share_pairs()
 
-def _shared(
-    steps: Sequence[Step],
-    given: Mapping[Var, int],
-    results: Mapping[Var, int],
-    first: Mapping[Var, int],
-    last: Mapping[Var, int],
-) -> dict[Var, Var]:
-    """For each buffer whose memory is that of a later result of an elementwise step, that result, at the end of all."""
-    same: dict[Var, Var] = {}
-    for i, step in enumerate(steps):
-        if not isinstance(step, Kernel) or step.folded:
-            continue
-        taken = set()
-        for s in step.body:
-            if not isinstance(s, Store) or s.combine or s.offsets or s.buffer in taken:
+    def all(self) -> Iterator[list[Var]]:
+        """The chains, first buffer first; most consist of one buffer."""
+        # an argument may be a result and have no step
+        for head in dict.fromkeys((*self.first, *self._pairs)):
+            if head in self._up:
+                continue
+            chain = [head]
+            while chain[-1] in self._next:
+                chain.append(self._next[chain[-1]])
+            yield chain
+
+    def _link(self, x: Var, y: Var) -> None:
+        self._next[x] = y
+        self._up[y] = x
+
+    def _head(self, x: Var) -> Var:
+        """The first buffer of a chain."""
+        while x in self._up:
+            above = self._up[x]
+            # the way is shorter next time
+            self._up[x] = self._up.get(above, above)
+            x = above
+        return x
+
+    def _ends(self, x: Var, i: int, into: Var) -> bool:
+        """True if a step that reads `x` as the last one may write `into` there."""
+        if self.last[x] != i or x in self._results or x in self._next or into in self._up:
+            return False
+        head = self._head(x)
+        return head not in self.inputs or self._pairs.get(head) is into
+
+    def _share_kernel(self, i: int, kernel: Kernel) -> None:
+        for s in kernel.body:
+            if not isinstance(s, Store) or s.combine or s.offsets:
                 continue
             # a buffer that is there already, or is not all written here, holds something else
-            if first[s.buffer] < i or size(step.domain) != size(s.buffer.shape):
+            if self.first[s.buffer] < i or size(kernel.domain) != size(s.buffer.shape):
                 continue
-            for x in buffers_of(step)[0]:
-                dies = last[x] == i and x not in given and x not in results and x not in same
-                if dies and _fits(x, s, step):
-                    same[x] = s.buffer
-                    taken.add(s.buffer)
+            for x in buffers_of(kernel)[0]:
+                if self._ends(x, i, s.buffer) and _fits(x, s, kernel):
+                    self._link(x, s.buffer)
                     break
-    # a result may itself go into a later one
-    for v in reversed(list(same)):
-        same[v] = same.get(same[v], same[v])
-    return same
+
+    def _share_loop(self, i: int, loop: Loop, kept: frozenset[int]) -> None:
+        roots = loop.roots
+        for k in sorted(kept):
+            block, v = loop.init[k], loop.carried[k]
+            whole = block.offset == 0 and bytes_of(block.root) == bytes_of(v)
+            if whole and roots.count(block.root) == 1 and self._ends(block.root, i, v):
+                self._link(block.root, v)
+
+    def _share_pairs(self) -> None:
+        """The carry of a loop stays where it is, if the old one is read to the end before the new one is written."""
+        for x, y in self._pairs.items():
+            free = x is not y and x not in self._next and y not in self._up
+            if free and self.last.get(x, -1) < self.first.get(y, -1):
+                self._link(x, y)
 
 
 def _fits(x: Var, s: Store, kernel: Kernel) -> bool:
@@ -135,9 +216,14 @@ def _fits(x: Var, s: Store, kernel: Kernel) -> bool:
 
 
 def _packed(
-    begins: Sequence[Sequence[Var]], ends: Sequence[Sequence[Var]], scratch: Mapping[int, int]
+    alive: Mapping[Var, tuple[int, int]], scratch: Mapping[int, int], steps: int
 ) -> tuple[dict[Var, int], dict[int, int], int]:
     """First fit, in the order of the steps."""
+    begins: list[list[Var]] = [[] for _ in range(steps)]
+    ends: list[list[Var]] = [[] for _ in range(steps)]
+    for v, (start, end) in alive.items():
+        begins[start].append(v)
+        ends[end].append(v)
     free: list[tuple[int, int]] = []
     total = 0
     offsets: dict[Var, int] = {}
@@ -165,7 +251,7 @@ def _packed(
 
     for i, (new, old) in enumerate(zip(begins, ends, strict=True)):
         for v in new:
-            sizes[v] = -(-max(1, size(v.shape) * v.dtype.itemsize) // _ALIGN) * _ALIGN
+            sizes[v] = -(-max(1, bytes_of(v)) // _ALIGN) * _ALIGN
             offsets[v] = take(sizes[v])
         own = -(-scratch.get(i, 0) // _ALIGN) * _ALIGN
         if own:

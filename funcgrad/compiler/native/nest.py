@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TypeAlias, final
 
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Statement, Store, operands, result
+from funcgrad.compiler.native.vectormath import cost
 from funcgrad.core.trace import Var
 
 Access: TypeAlias = Load | Store
 # in instructions: what an element costs that is gathered or scattered, and what a fold of the lanes of a vector does
 _GATHERED = 1.5
 _ACROSS = 10
-_LONG = frozenset({"exp", "log", "sin", "cos", "tan", "tanh", "power", "erf", "sigmoid", "logaddexp", "softplus"})
 
 
 @final
@@ -130,7 +130,7 @@ def _bytes(s: Statement, depends: Mapping[Var | Store, frozenset[Axis]]) -> int:
 
 def _weight(s: Statement) -> float:
     if isinstance(s, Compute):
-        return 15.0 if s.primitive.name in _LONG else 1.0
+        return cost(s.primitive.name, s.inputs)
     return 1.0
 
 
@@ -178,6 +178,9 @@ def _cost(
         runs = math.prod(a.length for a in on)
         if axis is None or axis not in on:
             total += runs * _weight(s)
+        elif isinstance(s, Load | Store) and axis.strides[s] == 2 and not s.offsets:
+            # two vectors of neighbours and a shuffle
+            total += runs * steps * 2
         elif isinstance(s, Load | Store) and not _consecutive(s, axis, depends):
             total += runs * _GATHERED
         else:

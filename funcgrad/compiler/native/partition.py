@@ -10,37 +10,86 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from funcgrad.compiler.native import contraction as products
-from funcgrad.compiler.native import scalars
+from funcgrad.compiler.native import running, scalars
+from funcgrad.compiler.native.complex_parts import has_rule, is_complex, part_dtype
+from funcgrad.compiler.native.lower import Lowered
 from funcgrad.compiler.native.scalars_convert import lane_of
+from funcgrad.core.flow import Looped
 from funcgrad.core.ir import Equation, Jaxpr
-from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Scatter
+from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter
 from funcgrad.core.trace import Var
 from funcgrad.core.views import Places, contiguous
 
 
 def partition(jaxpr: Jaxpr) -> list[Equation | Jaxpr]:
     """The program in the order in which it runs: jaxprs that have native code, and equations for NumPy between them."""
-    layers: dict[Var, int] = {}
-    native: list[list[Equation]] = [[]]
-    others: list[list[Equation]] = [[]]
-    effects = 0
-    for equation in jaxpr.equations:
-        layer = max((layers[x] for x in equation.inputs if isinstance(x, Var) and x in layers), default=0)
-        code = has_code(equation)
-        if equation.primitive.effect:
-            effects = layer = max(layer, effects)
-        (native if code else others)[layer].append(equation)
-        if not code and layer + 1 == len(native):
-            native.append([])
-            others.append([])
-        layers.update(dict.fromkeys(equation.outputs, layer + (not code)))
+    code = [has_code(equation) for equation in jaxpr.equations]
+    layers = _layers(jaxpr, code)
+    while torn := _torn(jaxpr, code, layers):
+        code = [flag and i not in torn for i, flag in enumerate(code)]
+        layers = _layers(jaxpr, code)
+    count = max(layers, default=0) + 1
+    native: list[list[Equation]] = [[] for _ in range(count)]
+    others: list[list[Equation]] = [[] for _ in range(count)]
+    for equation, flag, layer in zip(jaxpr.equations, code, layers, strict=True):
+        (native if flag else others)[layer].append(equation if flag else _as_it_was(equation))
     out: list[Equation | Jaxpr] = []
     needed = _needed(jaxpr, native, others)
     for inside, outside, wanted in zip(native, others, needed, strict=True):
         if inside:
             out.append(_segment(inside, wanted))
         out += outside
+    if len(out) == 1 and isinstance(out[0], Jaxpr):
+        return [_whole(jaxpr, out[0])]
     return out
+
+
+def _whole(jaxpr: Jaxpr, segment: Jaxpr) -> Jaxpr:
+    """The only segment of a program, with the program's inputs and outputs: a call of it is all there is to do."""
+    made = {x for x in segment.outputs if isinstance(x, Var)}
+    outputs = [x for x in jaxpr.outputs if isinstance(x, Var)]
+    if made != set(outputs) or not len(made) == len(outputs) == len(jaxpr.outputs):
+        return segment
+    if any(lane_of(x.dtype) is None and part_dtype(x.dtype) is None for x in jaxpr.inputs):
+        return segment
+    return Jaxpr(jaxpr.inputs, (), segment.equations, jaxpr.outputs)
+
+
+def _layers(jaxpr: Jaxpr, code: Sequence[bool]) -> list[int]:
+    """The layer of each equation."""
+    known: dict[Var, int] = {}
+    layers = []
+    effects = 0
+    for equation, flag in zip(jaxpr.equations, code, strict=True):
+        layer = max((known[x] for x in equation.inputs if isinstance(x, Var) and x in known), default=0)
+        if equation.primitive.effect:
+            effects = layer = max(layer, effects)
+        layers.append(layer)
+        known.update(dict.fromkeys(equation.outputs, layer + (not flag)))
+    return layers
+
+
+def _torn(jaxpr: Jaxpr, code: Sequence[bool], layers: Sequence[int]) -> set[int]:
+    """The equations that pass an array of unknown length out of a segment, or into one: there it cannot be so."""
+    makers = {v: i for i, e in enumerate(jaxpr.equations) for v in e.outputs if min(v.shape, default=0) < 0}
+    if not makers and all(min(v.shape, default=0) >= 0 for v in jaxpr.inputs):
+        return set()
+    torn = {makers[v] for v in jaxpr.outputs if isinstance(v, Var) and v in makers}
+    for i, equation in enumerate(jaxpr.equations):
+        for x in equation.inputs:
+            if min(x.shape, default=0) < 0:
+                made = makers.get(x) if isinstance(x, Var) else None
+                if made is None or not (code[made] and code[i] and layers[made] == layers[i]):
+                    torn |= {i} if made is None else {i, made}
+    return {i for i in torn if code[i]}
+
+
+def _as_it_was(equation: Equation) -> Equation:
+    """An equation for NumPy."""
+    primitive = equation.primitive
+    if not isinstance(primitive, Lowered):
+        return equation
+    return Equation(primitive.original, equation.inputs[: primitive.operands], equation.outputs, equation.source)
 
 
 def _needed(jaxpr: Jaxpr, native: Sequence[list[Equation]], others: Sequence[list[Equation]]) -> list[set[Var]]:
@@ -65,9 +114,14 @@ def has_code(equation: Equation) -> bool:
     """True if an equation can be a part of a native segment."""
     primitive = equation.primitive
     values = (*equation.inputs, *equation.outputs)
-    if primitive.multiple or primitive.effect or any(lane_of(x.dtype) is None for x in values):
+    if isinstance(primitive, Lowered):
+        return _flows(equation, primitive)
+    if primitive.multiple or primitive.effect or any(n < 0 for x in values for n in x.shape):
         return False
-    if any(n < 0 for x in values for n in x.shape):
+    if is_complex(equation):
+        moves = isinstance(primitive, IndexMap | Scatter)
+        return (not moves or _moves(equation, primitive)) and has_rule(equation)
+    if any(lane_of(x.dtype) is None for x in values):
         return False
     match primitive:
         case Elementwise():
@@ -76,9 +130,23 @@ def has_code(equation: Equation) -> bool:
             return _reduces(equation, primitive)
         case Contraction():
             return len({x.dtype for x in values}) == 1 and products.has_code(*(x.dtype for x in values))
+        case Running():
+            return running.has_code(equation)
         case IndexMap() | Scatter():
             return _moves(equation, primitive)
     return False
+
+
+def _flows(equation: Equation, primitive: Lowered) -> bool:
+    """True for a program on arrays that have code; only loops know arrays of unknown length."""
+    flow = primitive.flow
+    scanned = flow.scanned if isinstance(flow, Looped) else ()
+    stacks = {*scanned, *range(len(equation.inputs), len(equation.inputs) + len(equation.outputs))}
+    values = (*equation.inputs, *equation.outputs)
+    return all(
+        lane_of(x.dtype) is not None and (min(x.shape, default=0) >= 0 or (isinstance(flow, Looped) and i in stacks))
+        for i, x in enumerate(values)
+    )
 
 
 def _reduces(equation: Equation, primitive: Reduction) -> bool:

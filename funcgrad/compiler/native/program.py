@@ -1,89 +1,156 @@
-"""A schedule as one module of LLVM code: `main`, which runs the steps one after the other.
+"""A routine as one module of LLVM code: `main`, which runs it, and a function for each routine that it calls.
 
-The steps are cut into functions of limited size, so that the time LLVM takes grows with the program and not faster.
-Each of them finds its buffers in the frame: the addresses of the arguments, of the results and of the arena.
+The steps of a routine are cut into functions of limited size, so that the time LLVM takes grows with the program and
+not faster. All of them find their buffers in a frame (see `part`).
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Sequence
 from typing import final
 
-from funcgrad.compiler.native import blas
+from funcgrad.compiler.native import blas, flow, running
 from funcgrad.compiler.native import contraction as products
 from funcgrad.compiler.native.builder import I64, PTR, Builder, Module, Value
-from funcgrad.compiler.native.fuse import Product, Schedule, Step
 from funcgrad.compiler.native.kernel import Kernel
 from funcgrad.compiler.native.loops import LoopWriter
 from funcgrad.compiler.native.memory import Memory, buffers_of, plan_memory
-from funcgrad.core.kinds import Contraction
-from funcgrad.core.trace import Var
+from funcgrad.compiler.native.part import FRAME, Function, Part
+from funcgrad.compiler.native.steps import Branch, Call, Loop, Product, Routine, Step, Sweep, routines_of
+from funcgrad.core.kinds import Contraction, Running
 from funcgrad.core.views import contiguous, size
 
 # in instructions; a function is closed when it has more
 _LARGEST = 1500
 # in elements and multiplications: from here on, other threads of Python may run meanwhile
 _LONG = 50_000
+# what is called besides BLAS
+_MEMORY = ("PyMem_RawRealloc", "PyMem_RawFree")
 
 
 @final
 class ProgramWriter:
-    """Writes the module of one schedule.
+    """Writes the module of one routine.
 
     Args:
-        inputs: The arguments.
-        schedule: What is done.
+        routine: What `main` does.
         vector_bytes: The size of the machine's vectors.
 
     Attributes:
-        memory: The places of the buffers.
         externals: The routines that the code finds in its table, by name.
-        long: True if the program takes so long that it pays to let other threads run.
     """
 
-    def __init__(self, inputs: Sequence[Var], schedule: Schedule, vector_bytes: int) -> None:
-        self._schedule = schedule
+    def __init__(self, routine: Routine, vector_bytes: int) -> None:
         self._bytes = vector_bytes
-        self._count = len(inputs)
         self.externals: list[str] = []
-        self.long = sum(map(_work, schedule.steps)) > _LONG
-        scratch = {i: n for i, step in enumerate(schedule.steps) if (n := self._scratch(step))}
-        self.memory: Memory = plan_memory(inputs, schedule, scratch)
         self._module = Module()
+        self._functions: dict[Routine, Function] = {}
+        self._main = self._function(routine)
+
+    @property
+    def memory(self) -> Memory:
+        """The places of the buffers of the whole."""
+        return self._main.memory
+
+    @property
+    def long(self) -> bool:
+        """True if the program takes so long that it pays to let other threads run."""
+        return self._main.work > _LONG
 
     def write(self) -> str:
         """The text of the module."""
-        functions: list[str] = []
-        steps = list(enumerate(self._schedule.steps))
-        while steps or not functions:
-            b = Builder(self._module)
-            name = f"part{len(functions)}"
-            with b.function(name, "internal void", [("ptr", "frame")]):
-                part = _Part(b, self, self._count, len(self._schedule.outputs))
-                while steps and b.count < _LARGEST:
-                    part.write(*steps.pop(0))
-                b.ret()
-            functions.append(name)
         b = Builder(self._module)
         with b.function("main", "i32", [("ptr", "frame")]):
-            frame = Value("%frame", PTR)
-            record = b.load(PTR, b.offset(frame, self._error, "ptr"), 8)
+            at = self._main.inputs + self._main.outputs + 2
+            record = b.load(PTR, b.offset(FRAME, at, "ptr"), 8)
             b.store(Value("0", I64), record, 8)
-            for name in functions:
-                b.do(f"call void @{name}(ptr %frame)")
-            failed = b.load(I64, record, 8)
-            b.ret(b.cast("trunc", failed, "i32"))
+            b.do(f"call void @{self._main.name}({FRAME})")
+            b.ret(b.cast("trunc", b.load(I64, record, 8), "i32"))
         return self._module.text()
 
-    @property
-    def _error(self) -> int:
-        return self._count + len(self._schedule.outputs) + 2
+    def _function(self, routine: Routine) -> Function:
+        """The function of a routine, which is written once."""
+        known = self._functions.get(routine)
+        if known is not None:
+            return known
+        steps = routine.schedule.steps
+        called = [self._function(r) for step in steps if not flow.is_tiny(step) for r in routines_of(step)]
+        kept = {step.body: self._kept(step) for step in steps if isinstance(step, Loop)}
+        scratch = {i: n for i, step in enumerate(steps) if (n := self._scratch(step))}
+        function = Function(
+            f"f{len(self._functions)}",
+            plan_memory(routine, scratch, kept),
+            len(routine.inputs),
+            len(routine.schedule.outputs),
+            sum(map(self._work, steps)),
+            any(map(_can_fail, steps)) or any(f.can_fail for f in called),
+        )
+        self._write(function, steps)
+        self._functions[routine] = function
+        return function
 
-    @property
-    def vector_bytes(self) -> int:
-        """The size of a vector."""
-        return self._bytes
+    def _kept(self, loop: Loop) -> frozenset[int]:
+        """The carries of a loop that can stay where they are."""
+        # a tiny one is done with what it begins with before it writes
+        return frozenset(range(len(loop.carried))) if flow.is_tiny(loop) else self._functions[loop.body].memory.kept
+
+    def _write(self, function: Function, steps: Sequence[Step]) -> None:
+        names: list[str] = []
+        waiting = list(enumerate(steps))[::-1]
+        cells = function.memory.cells
+        while waiting or not names:
+            b = Builder(self._module)
+            names.append(f"{function.name}_{len(names)}")
+            with b.function(names[-1], "internal void", [("ptr", "frame")]):
+                part = self._part(b, function)
+                if len(names) == 1:
+                    flow.clear(part, cells)
+                while waiting and b.count < _LARGEST:
+                    self._step(part, *waiting.pop())
+                if not waiting:
+                    flow.free(part, cells)
+                b.ret()
+        if len(names) == 1:
+            text = self._module.functions.pop()
+            self._module.functions.append(text.replace(f"@{names[0]}(", f"@{function.name}(", 1))
+            return
+        b = Builder(self._module)
+        with b.function(function.name, "internal void", [("ptr", "frame")]):
+            for name in names:
+                b.do(f"call void @{name}({FRAME})")
+            b.ret()
+
+    def _part(self, b: Builder, function: Function) -> Part:
+        return Part(b, function.memory, function.inputs, function.outputs, self.external, self._bytes)
+
+    def _step(self, part: Part, number: int, step: Step) -> None:
+        """Write the code of a step."""
+        match step:
+            case Kernel():
+                reads, writes = buffers_of(step)
+                buffers = sorted(dict.fromkeys((*reads, *writes)), key=part.place)
+                LoopWriter(part.b, step, {v: part.pointer(v) for v in buffers}, part.record, self._bytes).write()
+            case Product():
+                self._product(part, number, step)
+            case Sweep():
+                self._sweep(part, step)
+            case Call() | Branch() | Loop():
+                flow.emit(part, number, step, self._functions)
+
+    def _sweep(self, part: Part, step: Sweep) -> None:
+        primitive = step.equation.primitive
+        assert isinstance(primitive, Running)
+        operands = [(part.pointer(root), root.dtype, view) for root, view in step.operands]
+        running.emit(part.b, primitive, operands, (part.pointer(step.out), step.out.dtype), self._bytes)
+
+    def _product(self, part: Part, number: int, step: Product) -> None:
+        lane = products.lane_of_dtype(step.out.dtype)
+        x1, x2 = (products.Operand(part.pointer(root), lane, view) for root, view in step.operands)
+        y = products.Operand(part.pointer(step.out), lane, contiguous(step.out.shape))
+        scratch = part.scratch(number)
+        products.emit(part.b, terms_of(step), x1, x2, y, part.external, self._bytes, scratch=scratch)
 
     def external(self, name: str) -> int:
         """The place of a routine in the table."""
@@ -92,15 +159,44 @@ class ProgramWriter:
         return self.externals.index(name)
 
     def _scratch(self, step: Step) -> int:
-        if not isinstance(step, Product):
+        if isinstance(step, Kernel | Sweep):
             return 0
+        if not isinstance(step, Product):
+            return flow.scratch_bytes(step, self._functions)
         (_, v1), (_, v2) = step.operands
         lane = products.lane_of_dtype(step.out.dtype)
         return products.scratch_bytes(terms_of(step), lane, v1, v2, contiguous(step.out.shape), self._bytes)
 
-    def scratch_of(self, number: int) -> int | None:
-        """Where in the arena a step has memory for itself."""
-        return self.memory.scratch.get(number)
+    def _work(self, step: Step) -> float:
+        match step:
+            case Kernel():
+                return size(step.domain)
+            case Sweep():
+                return size(step.out.shape)
+            case Product():
+                shapes = (*step.operands[0][1].shape, *step.operands[1][1].shape)
+                lengths = dict(zip("".join(terms_of(step)[:2]), shapes, strict=True))
+                return math.prod(lengths.values()) // 8
+            case Call():
+                return self._functions[step.routine].work
+            case Branch():
+                return max(self._functions[r].work for r in step.routines)
+            case Loop():
+                # a step is a call, whatever it does
+                if step.length is None:
+                    return math.inf
+                return step.length * (10 + (0 if flow.is_tiny(step) else self._functions[step.body].work))
+
+
+def _can_fail(step: Step) -> bool:
+    match step:
+        case Kernel():
+            return any(not o.clamped for s in step.accesses for o in s.offsets)
+        case Branch():
+            return True
+        case Loop():
+            return step.length is None and bool(step.stacked)
+    return False
 
 
 def terms_of(step: Product) -> tuple[str, str, str]:
@@ -110,75 +206,9 @@ def terms_of(step: Product) -> tuple[str, str, str]:
     return primitive.terms
 
 
-def _work(step: Step) -> int:
-    if isinstance(step, Kernel):
-        return size(step.domain)
-    shapes = (*step.operands[0][1].shape, *step.operands[1][1].shape)
-    lengths = dict(zip("".join(terms_of(step)[:2]), shapes, strict=True))
-    return math.prod(lengths.values()) // 8
-
-
-@final
-class _Part:
-    """Writes steps into one function."""
-
-    def __init__(self, b: Builder, program: ProgramWriter, inputs: int, outputs: int) -> None:
-        self._b = b
-        self._program = program
-        self._frame = Value("%frame", PTR)
-        self._inputs = inputs
-        self._outputs = outputs
-        self._pointers: dict[int, Value] = {}
-
-    def write(self, number: int, step: Step) -> None:
-        """Write the code of a step."""
-        if isinstance(step, Kernel):
-            reads, writes = buffers_of(step)
-            pointers = {v: self._pointer(v) for v in sorted(reads | writes, key=self._place)}
-            LoopWriter(self._b, step, pointers, self._slot(self._inputs + self._outputs + 2), self._bytes).write()
-        else:
-            self._product(number, step)
-
-    @property
-    def _bytes(self) -> int:
-        return self._program.vector_bytes
-
-    def _place(self, v: Var) -> tuple[int, int]:
-        memory = self._program.memory
-        if v in memory.inputs:
-            return 0, memory.inputs[v]
-        return (1, memory.outputs[v]) if v in memory.outputs else (2, memory.arena[v])
-
-    def _slot(self, i: int) -> Value:
-        """A pointer of the frame."""
-        if i not in self._pointers:
-            self._pointers[i] = self._b.load(PTR, self._b.offset(self._frame, i, "ptr"), 8)
-        return self._pointers[i]
-
-    def _pointer(self, v: Var) -> Value:
-        kind, at = self._place(v)
-        if kind < 2:
-            return self._slot(at + kind * self._inputs)
-        return self._b.offset(self._slot(self._inputs + self._outputs), at, "i8")
-
-    def _product(self, number: int, step: Product) -> None:
-        b = self._b
-        lane = products.lane_of_dtype(step.out.dtype)
-        # loaded here, so that it is there wherever the code branches to
-        self._slot(self._inputs + self._outputs + 1)
-        x1, x2 = (products.Operand(self._pointer(root), lane, view) for root, view in step.operands)
-        y = products.Operand(self._pointer(step.out), lane, contiguous(step.out.shape))
-        at = self._program.scratch_of(number)
-        scratch = None if at is None else b.offset(self._slot(self._inputs + self._outputs), at, "i8")
-        products.emit(b, terms_of(step), x1, x2, y, self._external, self._bytes, scratch=scratch)
-
-    def _external(self, name: str) -> Value:
-        b = self._b
-        table = self._slot(self._inputs + self._outputs + 1)
-        return b.load(PTR, b.offset(table, self._program.external(name), "ptr"), 8)
-
-
 def addresses(names: Sequence[str]) -> list[int]:
     """Where the routines are, in this process."""
-    known = blas.addresses() if names else {}
+    known = dict(blas.addresses()) if any(name not in _MEMORY for name in names) else {}
+    for name in _MEMORY:
+        known[name] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
     return [known[name] for name in names]

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 import numpy as np
 
-from funcgrad.compiler.native import layout
+from funcgrad.compiler.native import layout, shared
 from funcgrad.compiler.native.entry import entry_text
+from funcgrad.compiler.native.gate import gate_text
+from funcgrad.compiler.segment import StoppedError
 from funcgrad.core.errors import InternalError
 from funcgrad.core.types import Array, ArrayType, DType
 
@@ -108,7 +110,7 @@ def load(program: Program) -> Library:
     """The machine code of a program, in memory."""
     from funcgrad.compiler.native import llvm
 
-    return llvm.load_text(program.text, "main", program.level)
+    return llvm.load_text(program.text, "main", program.level, shared.addresses(program.text))
 
 
 def make_entry(program: Program, miss: Callable[..., Any] | None = None) -> Entry:
@@ -124,9 +126,14 @@ def make_entry(program: Program, miss: Callable[..., Any] | None = None) -> Entr
     return _builtin(program, library, miss) if layout.layout_is_known() else _by_ctypes(program, library, miss)
 
 
-def bind(program: Program) -> Entry:
-    """The program as a function of any arrays and scalars that have its types, however they lie in memory."""
-    library = load(program)
+def bind(program: Program, library: Library | None = None) -> Entry:
+    """The program as a function of any arrays and scalars that have its types, however they lie in memory.
+
+    Args:
+        program: What is called.
+        library: Its machine code, if that is in memory already.
+    """
+    library = library or load(program)
     make = _builtin if layout.layout_is_known() else _by_ctypes
     exact = make(program, library, None)
     convert = [_converter(t, i in program.reused.values()) for i, t in enumerate(program.inputs)]
@@ -164,8 +171,12 @@ def _singleton(dtype: DType) -> DType:
 # ── the builtin
 
 
-class _Context(np.ndarray[Any, Any]):
-    """The words of a context, and everything that they point to."""
+class Context(np.ndarray[Any, Any]):
+    """The words of a context, and everything that they point to.
+
+    Attributes:
+        kept: What has to stay as long as there is the context.
+    """
 
     kept: tuple[Any, ...]
 
@@ -182,12 +193,12 @@ class _Method(ctypes.Structure):
 
 
 def _builtin(program: Program, library: Library, miss: Callable[..., Any] | None) -> Entry:
-    code = _entry_code()
-    made: Entry = code.new(ctypes.addressof(code.method), _context(program, library, code, miss), None)
-    return made
+    code = entry_code()
+    return code.builtin(context_of(program, library, code, miss))
 
 
-def _context(program: Program, library: Library, code: _Code, miss: Callable[..., Any] | None) -> _Context:
+def context_of(program: Program, library: Library, code: Code, miss: Callable[..., Any] | None) -> Context:
+    """All that the entry has to know of a program."""
     constants = [np.require(x, None, ("C", "A")) for x in program.constants]
     dtypes = [_singleton(t.dtype) for t in (*program.inputs, *program.outputs)]
     n, m, bound = len(program.inputs), len(program.outputs), len(constants)
@@ -195,7 +206,7 @@ def _context(program: Program, library: Library, code: _Code, miss: Callable[...
         len(layout.CONTEXT), bound, len(program.externals), n * len(layout.INPUT), m * len(layout.OUTPUT),
         sum(t.ndim for t in (*program.inputs, *program.outputs)),
     ]  # fmt: skip
-    context = np.zeros(sum(lengths), np.int64).view(_Context)
+    context = np.zeros(sum(lengths), np.int64).view(Context)
     # where each table begins, as an index and as an address
     starts = np.cumsum([0, *lengths[:-1]]).tolist()
     head, pointers, externals, inputs, outputs, shapes = starts
@@ -266,16 +277,23 @@ def _output_row(t: ArrayType, dtype: DType, shape: int, slot: int, reused: int |
 
 @final
 @dataclass(frozen=True, slots=True)
-class _Code:
-    """The code of the entry, and the table of what it refers to: one for all programs, as long as the process lives."""
+class Code:
+    """The code of the entry, or of the gate, and the table of what it refers to: as long as the process lives."""
 
     table: np.ndarray[Any, np.dtype[np.int64]]
     method: _Method
-    new: Callable[..., Any]
     kept: tuple[Any, ...]
 
+    def builtin(self, context: Context) -> Entry:
+        """The code as a function of Python, whose `self` is the context."""
+        # a prototype of its own: those of `pythonapi` are shared with everybody else
+        new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
+        made: Entry = new(("PyCFunction_NewEx", ctypes.pythonapi))(ctypes.addressof(self.method), context, None)
+        return made
 
-def _entry_code() -> _Code:
+
+def entry_code() -> Code:
+    """The code of the entries."""
     from funcgrad.compiler.native import llvm
 
     # a second one would be freed while the first contexts point to it
@@ -284,7 +302,7 @@ def _entry_code() -> _Code:
 
 
 @cache
-def _make_code() -> _Code:
+def _make_code() -> Code:
     from funcgrad.compiler.native import llvm
 
     api = ctypes.pythonapi
@@ -293,15 +311,33 @@ def _make_code() -> _Code:
     functions = _numpy_functions()
     places.update({name: functions[place] for name, place in layout.NUMPY_PLACES.items()})
     ours = {"ndarray": np.ndarray, "bool": bool, "True": True, "MISS": MISS}
+    ours |= {"dict": dict, "list": list, "StoppedError": StoppedError}
     places.update({name: id(thing) for name, thing in ours.items()})
-    places.update(truths=ctypes.addressof(truths), spare=0)
+    places.update(truths=ctypes.addressof(truths), spare=0, entry=0)
     table = np.array([places[name] for name in layout.TABLE], np.int64)
     # better code would be 5 ns faster, and take as long to make as that of a model
     library = llvm.load_text(entry_text(), "entry", level=0)
+    table[layout.TABLE.index("entry")] = library.address
     method = _Method(b"program", library.address, _FASTCALL_WITH_KEYWORDS, b"A compiled program.")
-    # a prototype of its own: those of `pythonapi` are shared with everybody else
-    new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
-    return _Code(table, method, new(("PyCFunction_NewEx", api)), (library, truths))
+    return Code(table, method, (library, truths))
+
+
+def gate_code() -> Code:
+    """The code of the gates, on the same table."""
+    from funcgrad.compiler.native import llvm
+
+    with llvm.lock:
+        return _make_gate_code()
+
+
+@cache
+def _make_gate_code() -> Code:
+    from funcgrad.compiler.native import llvm
+
+    entry = entry_code()
+    library = llvm.load_text(gate_text(), "gate", level=0)
+    method = _Method(b"jitted", library.address, _FASTCALL_WITH_KEYWORDS, b"A jitted function.")
+    return Code(entry.table, method, (library, entry))
 
 
 def _numpy_functions() -> Sequence[int]:

@@ -17,9 +17,11 @@ import numpy as np
 
 from funcgrad.compiler.identities import key_of
 from funcgrad.compiler.native import scalars_division as division
+from funcgrad.compiler.native import shared
 from funcgrad.compiler.native.builder import Builder, Value
 from funcgrad.compiler.native.scalars_convert import convert, lane_of, truth
 from funcgrad.compiler.native.vectormath import FUNCTIONS
+from funcgrad.compiler.native.vectormath.power import power_of_number
 from funcgrad.core.ir import Atom, Equation, Literal
 from funcgrad.core.kinds import Elementwise
 from funcgrad.core.trace import Var
@@ -250,8 +252,10 @@ def _loop(primitive: Elementwise, inputs: Sequence[Typed]) -> tuple[DType, ...] 
     """The dtypes in which NumPy computes: those of the operands, and that of the result."""
     ufunc = primitive.ufunc
     if ufunc is not None:
+        # a comparison of Python numbers only is no matter for NumPy's rules
+        weak = all(x.weak for x in inputs)
         try:
-            return tuple(ufunc.resolve_dtypes((*map(promotable, inputs), None)))
+            return tuple(ufunc.resolve_dtypes((*(x.dtype if weak else promotable(x) for x in inputs), None)))
         except TypeError:
             return None
     out: DType = primitive.out_type(*inputs).dtype
@@ -274,6 +278,8 @@ def code(b: Builder, primitive: Elementwise, xs: Sequence[Value], atoms: Sequenc
     if key == "select":
         yes, no = (convert(b, x, a.dtype, out.dtype) for x, a in zip(xs[1:], atoms[1:], strict=True))
         return b.select(truth(b, xs[0]), yes, no)
+    if key == "fma":
+        return b.fma(*xs)
     if key is np.power:
         power = _power_code(atoms, out)
         assert power is not None
@@ -296,7 +302,7 @@ def _code_of(primitive: Elementwise, key: Any, atoms: Sequence[Atom]) -> Code:
         return lambda b, dtype, xs: _times(float(dtype.type(top) / dtype.type(bottom)))(b, dtype, xs)
     if isinstance(key, np.ufunc) and key in _TABLE:
         return _TABLE[key]
-    return lambda b, dtype, xs: FUNCTIONS[primitive.name](b, *xs)
+    return lambda b, dtype, xs: shared.call(b, primitive.name, xs)
 
 
 def _in_float(inner: Code) -> Code:
@@ -332,7 +338,9 @@ def _power_code(atoms: Sequence[Atom], out: Typed) -> Code | None:
     }
     if number is not None and float(number) in special:
         return lambda b, dtype, xs: special[float(number)](b, dtype, xs[:1])
-    return (lambda b, dtype, xs: FUNCTIONS["power"](b, *xs)) if "power" in FUNCTIONS else None
+    if number is None:
+        return lambda b, dtype, xs: shared.call(b, "power", xs)
+    return lambda b, dtype, xs: power_of_number(b, xs[0], float(number)) or shared.call(b, "power", xs)
 
 
 def _whole_power(b: Builder, dtype: DType, x: Value, n: int) -> Value:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from funcgrad.compiler.engine import cached_executable
+from funcgrad.core.flow import Branched
 from funcgrad.core.ir import Jaxpr, with_outputs
 from funcgrad.core.kinds import Program
 from funcgrad.core.primitive import Cotangent, Wanted
@@ -37,6 +38,10 @@ class Cond(Program):
     @property
     def effect(self) -> bool:  # type: ignore[override]  # follows from the jaxprs here
         return any(branch.effect for branch in self.branches)
+
+    @property
+    def flow(self) -> Branched:
+        return Branched(self.branches)
 
     def pruned(self, used: tuple[bool, ...]) -> tuple[Cond, tuple[bool, ...]]:
         return Cond(tuple(with_outputs(branch, used) for branch in self.branches)), used

@@ -10,6 +10,7 @@ import numpy as np
 
 from funcgrad.compiler.engine import cached_executable
 from funcgrad.core.errors import InternalError
+from funcgrad.core.flow import Called
 from funcgrad.core.ir import Jaxpr, with_outputs
 from funcgrad.core.kinds import Program
 from funcgrad.core.primitive import Cotangent, Unbatched, Wanted
@@ -69,6 +70,10 @@ class Call(Program):
     @property
     def inlined(self) -> Jaxpr | None:
         return self.jaxpr if self.policy is save_everything and not self.apart else None
+
+    @property
+    def flow(self) -> Called:
+        return Called(self.jaxpr, tuple(range(len(self.jaxpr.inputs))))
 
     def pruned(self, used: tuple[bool, ...]) -> tuple[Call, tuple[bool, ...]]:
         return replace(self, jaxpr=with_outputs(self.jaxpr, used)), used

@@ -20,6 +20,7 @@ import numpy as np
 from funcgrad import tree as pytree
 from funcgrad.compiler.engine import cached_executable
 from funcgrad.core.errors import CustomRuleError
+from funcgrad.core.flow import Called
 from funcgrad.core.ir import Equation, Jaxpr
 from funcgrad.core.kinds import Program
 from funcgrad.core.primitive import Cotangent, Wanted, plain
@@ -320,6 +321,15 @@ class CustomVjp(Program):
     @property
     def effect(self) -> bool:  # type: ignore[override]  # follows from the jaxpr here
         return self.jaxpr.effect
+
+    @property
+    def flow(self) -> Called:
+        consts, _, xs = self.parts(range(self.primal_consts + self.rule_consts + self._arguments))
+        return Called(self.jaxpr, (*consts, *xs))
+
+    @property
+    def _arguments(self) -> int:
+        return len(self.jaxpr.inputs) - self.primal_consts
 
     def parts(self, operands: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
         """The operands by role."""

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple, final
 import numpy as np
 
 from funcgrad.compiler.engine import cached_executable
+from funcgrad.core.flow import Looped
 from funcgrad.core.ir import Jaxpr, with_outputs
 from funcgrad.core.kinds import Program
 from funcgrad.core.primitive import Cotangent, Masked, Wanted
@@ -71,6 +72,12 @@ class Scan(Program):
     @property
     def effect(self) -> bool:  # type: ignore[override]  # follows from the jaxpr here
         return self.body.effect
+
+    @property
+    def flow(self) -> Looped:
+        steps, consts, init, xs = self.parts(range(int(self.length is None) + len(self.body.inputs)))
+        said = steps[0] if steps else None
+        return Looped(self.body, tuple(consts), tuple(init), tuple(xs), self.reverse, self.length, said)
 
     def pruned(self, used: tuple[bool, ...]) -> tuple[Scan, tuple[bool, ...]]:
         there = (*(True,) * self.carry, *used[self.carry :])
@@ -177,6 +184,11 @@ class While(Program):
     def carry(self) -> int:
         """How many values are carried from step to step."""
         return len(self.body.inputs) - self.body_consts
+
+    @property
+    def flow(self) -> Looped:
+        asked, consts, init = self.parts(range(self.cond_consts + len(self.body.inputs)))
+        return Looped(self.body, tuple(consts), tuple(init), condition=self.cond, condition_consts=tuple(asked))
 
     def pruned(self, used: tuple[bool, ...]) -> tuple[While, tuple[bool, ...]]:
         there = (*(True,) * self.carry, *used[self.carry :])

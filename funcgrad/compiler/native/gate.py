@@ -1,0 +1,370 @@
+"""The machine code between a call in Python and the entry of a program: one function, which serves all gates.
+
+A gate takes the arguments of a jitted function as they are written in the call: by position and by name, static ones
+among them, arrays in nested containers. It finds the leaves, hands them to the entry of one program, and puts the
+results into the containers that the function returns.
+
+    args ──steps──▶ slots: leaves, containers ──entry──▶ results ──parts──▶ result
+      └─ one does not fit: the next gate, or Python, is called with the same arguments
+
+How arguments are taken apart is data, as in the entry: a list of steps, each of which looks at one object and may fill
+one slot. Each slot holds a reference, since another thread may change a container while the program runs.
+"""
+
+from __future__ import annotations
+
+from funcgrad.compiler.native import layout
+from funcgrad.compiler.native.builder import I32, I64, PTR, Builder, Module, Type, Value
+from funcgrad.compiler.native.entry import NULL, ON_STACK, Writer
+from funcgrad.compiler.native.layout import ARRAY_FIELDS, GATE, PART, STEP, TYPE_OF_OBJECT
+
+_CONTEXT, _BLOCK, _ARGS, _NAMES = (Value(f"%{name}", PTR) for name in ("context", "block", "args", "names"))
+_NARGS, _RESULT = Value("%nargs", I64), Value("%result", PTR)
+_ON_STACK = ON_STACK // 8
+_KINDS = {
+    "given": layout.GIVEN, "held": layout.HELD, "dict": layout.IS_DICT, "tuple": layout.IS_TUPLE,
+    "list": layout.IS_LIST, "instance": layout.IS_INSTANCE, "key": layout.KEY, "item": layout.ITEM,
+    "entry": layout.ENTRY, "attribute": layout.ATTRIBUTE, "same": layout.SAME, "equal": layout.EQUAL,
+}  # fmt: skip
+_MAKES = {"new.tuple": layout.NEW_TUPLE, "new.list": layout.NEW_LIST, "new.dict": layout.NEW_DICT, "leaf": layout.LEAF}
+_PUTS = {"into.tuple": layout.INTO_TUPLE, "into.list": layout.INTO_LIST, "into.dict": layout.INTO_DICT}
+
+
+def gate_text() -> str:
+    """The module that defines `@gate`."""
+    module = Module()
+    for write in (_drop, _take_apart, _put_together, _gate):
+        write(Writer(Builder(module)))
+    return module.text()
+
+
+def _number(n: int, type: Type = I64) -> Value:
+    return Value(str(n), type)
+
+
+def _word(w: Writer, name: str, type: Type = I64) -> Value:
+    return w.word(GATE, _CONTEXT, name, type)
+
+
+def _switch(w: Writer, kind: Value, cases: dict[str, int], otherwise: str, prefix: str) -> None:
+    listed = " ".join(f"i64 {n}, label %{prefix}{name}" for name, n in cases.items())
+    w.b.do(f"switch {kind}, label %{otherwise} [ {listed} ]")
+
+
+def _drop(w: Writer) -> None:
+    """Let go of what is in the slots."""
+    b = w.b
+    with b.function("drop", "void", [("ptr", "table"), ("ptr", "block"), ("i64", "count")], "internal"):
+        w.jump("slot")
+        with w.each("slot", Value("%count", I64), "entry", "dropped") as i:
+            w.do("Py_DecRef", b.load(PTR, w.entry_of(_BLOCK, i), 8))
+            w.jump("slot.next")
+        w.label("dropped")
+        b.ret()
+
+
+def _take_apart(w: Writer) -> None:
+    """Run the steps; false if one finds what is not expected."""
+    b = w.b
+    arguments = [("ptr", "context"), ("ptr", "table"), ("ptr", "block"), ("ptr", "args")]
+    with b.function("take_apart", "i1", arguments, "internal"):
+        steps, count = _word(w, "steps", PTR), _word(w, "reads")
+        w.jump("step")
+        with w.each("step", count, "entry", "all") as i:
+            step = w.entry_of(steps, i, len(STEP))
+            _switch(w, w.word(STEP, step, "kind"), _KINDS, "misfit", "is.")
+            _find(w, step)
+            _hold(w, step)
+            _compare(w, step)
+        w.label("all")
+        b.ret(Value("true", Type("i1")))
+        w.label("failed")
+        w.do("PyErr_Clear")
+        w.jump("misfit")
+        w.label("misfit")
+        b.ret(Value("false", Type("i1")))
+
+
+def _source(w: Writer, step: Value) -> Value:
+    return w.b.load(PTR, w.entry_of(_BLOCK, w.word(STEP, step, "source")), 8)
+
+
+def _find(w: Writer, step: Value) -> None:
+    """The steps that find an object, and go on at `found` with one that somebody else holds, or at `fresh`."""
+    b = w.b
+    w.label("is.given")
+    given = b.load(PTR, w.entry_of(_ARGS, w.word(STEP, step, "index")), 8)
+    w.jump("found")
+    w.label("is.held")
+    held = w.word(STEP, step, "thing", PTR)
+    w.jump("found")
+    w.label("is.key")
+    value = w.call("PyDict_GetItemWithError", PTR, _source(w, step), w.word(STEP, step, "thing", PTR))
+    w.split(w.is_null(value), "failed", "found")
+    w.label("is.item")
+    item = w.call("PyTuple_GetItem", PTR, _source(w, step), w.word(STEP, step, "index"))
+    w.split(w.is_null(item), "failed", "found")
+    w.label("is.entry")
+    entry = w.call("PyList_GetItem", PTR, _source(w, step), w.word(STEP, step, "index"))
+    w.split(w.is_null(entry), "failed", "found")
+    w.label("is.attribute")
+    attribute = w.call("PyObject_GetAttr", PTR, _source(w, step), w.word(STEP, step, "thing", PTR))
+    w.split(w.is_null(attribute), "failed", "fresh")
+    w.label("found")
+    places = {"is.given": given, "is.held": held, "is.key": value, "is.item": item, "is.entry": entry}
+    found = w.phi(PTR, **places)
+    w.do("Py_IncRef", found)
+    b.do("br label %hold")
+    w.label("fresh")
+    b.do("br label %hold")
+    w.label("hold")
+    b.do(f"%holding = phi ptr [ {found.text}, %found ], [ {attribute.text}, %fresh ]")
+
+
+def _hold(w: Writer, step: Value) -> None:
+    w.b.store(Value("%holding", PTR), w.entry_of(_BLOCK, w.word(STEP, step, "target")), 8)
+    w.jump("step.next")
+
+
+def _compare(w: Writer, step: Value) -> None:
+    """The steps that ask what an object is."""
+    b = w.b
+    sizes = {"dict": "PyDict_Size", "tuple": "PyTuple_Size", "list": "PyList_Size"}
+    for name, size in sizes.items():
+        w.label(f"is.{name}")
+        x = _source(w, step)
+        expected = w.word(STEP, step, "thing", PTR) if name == "tuple" else w.known(name)
+        w.split(b.compare("eq", w.at(x, TYPE_OF_OBJECT, PTR), expected), f"{name}.sized", "misfit")
+        w.label(f"{name}.sized")
+        as_large = b.compare("eq", w.call(size, I64, x), w.word(STEP, step, "index"))
+        w.split(as_large, "step.next", "misfit")
+    w.label("is.instance")
+    is_one = b.compare("eq", w.at(_source(w, step), TYPE_OF_OBJECT, PTR), w.word(STEP, step, "thing", PTR))
+    w.split(is_one, "step.next", "misfit")
+    w.label("is.same")
+    w.split(b.compare("eq", _source(w, step), w.word(STEP, step, "thing", PTR)), "step.next", "misfit")
+    w.label("is.equal")
+    x, thing = _source(w, step), w.word(STEP, step, "thing", PTR)
+    w.split(b.compare("eq", x, thing), "step.next", "other")
+    w.label("other")
+    alike = b.compare("eq", w.at(x, TYPE_OF_OBJECT, PTR), w.at(thing, TYPE_OF_OBJECT, PTR))
+    w.split(alike, "alike", "misfit")
+    w.label("alike")
+    answer = w.call("PyObject_RichCompareBool", I32, x, thing, _number(2, I32))
+    w.split(b.compare("eq", answer, _number(1, I32)), "step.next", "failed")
+
+
+def _put_together(w: Writer) -> None:
+    """The result of the function, of those of the program, which are given away; null if there is no memory."""
+    b = w.b
+    arguments = [("ptr", "context"), ("ptr", "table"), ("ptr", "block"), ("ptr", "result")]
+    with b.function("put_together", "ptr", arguments, "internal"):
+        parts, count = _word(w, "parts", PTR), _word(w, "builds")
+        b.store(NULL, _BLOCK, 8)
+        w.jump("part")
+        with w.each("part", count, "entry", "built") as i:
+            part = w.entry_of(parts, i, len(PART))
+            made = _make(w, part)
+            _put(w, part, made)
+        w.label("broken")
+        w.do("Py_DecRef", b.load(PTR, _BLOCK, 8))
+        b.store(NULL, _BLOCK, 8)
+        w.jump("built")
+        w.label("built")
+        w.do("Py_DecRef", _RESULT)
+        b.ret(b.load(PTR, _BLOCK, 8))
+
+
+def _make(w: Writer, part: Value) -> Value:
+    b = w.b
+    size = w.word(PART, part, "size")
+    _switch(w, w.word(PART, part, "make"), _MAKES, "known", "")
+    made = {}
+    w.label("new.tuple")
+    made["new.tuple"] = w.call("PyTuple_New", PTR, size)
+    w.jump("made")
+    w.label("new.list")
+    made["new.list"] = w.call("PyList_New", PTR, size)
+    w.jump("made")
+    w.label("new.dict")
+    made["new.dict"] = w.call("PyDict_New", PTR)
+    w.jump("made")
+    w.label("leaf")
+    made["leaf"] = w.call("PyTuple_GetItem", PTR, _RESULT, size)
+    w.do("Py_IncRef", made["leaf"])
+    w.jump("made")
+    w.label("known")
+    made["known"] = w.word(PART, part, "thing", PTR)
+    w.do("Py_IncRef", made["known"])
+    w.jump("made")
+    w.label("made")
+    new = w.phi(PTR, **made)
+    w.split(w.is_null(new), "broken", "keep")
+    w.label("keep")
+    b.store(new, w.entry_of(_BLOCK, w.word(PART, part, "slot")), 8)
+    return new
+
+
+def _put(w: Writer, part: Value, made: Value) -> None:
+    b = w.b
+    parent = b.load(PTR, w.entry_of(_BLOCK, w.word(PART, part, "parent")), 8)
+    place = w.word(PART, part, "place")
+    _switch(w, w.word(PART, part, "into"), _PUTS, "part.next", "")
+    for name, put in (("into.tuple", "PyTuple_SetItem"), ("into.list", "PyList_SetItem")):
+        w.label(name)
+        # takes over the reference, also where it fails
+        status = w.call(put, I32, parent, place, made)
+        w.split(b.compare("eq", status, _number(0, I32)), "part.next", "broken")
+    w.label("into.dict")
+    status = w.call("PyDict_SetItem", I32, parent, w.word(PART, part, "place", PTR), made)
+    w.do("Py_DecRef", made)
+    w.split(b.compare("eq", status, _number(0, I32)), "part.next", "broken")
+
+
+def _gate(w: Writer) -> None:
+    b = w.b
+    with b.function("gate", "ptr", [("ptr", "self"), ("ptr", "args"), ("i64", "nargs"), ("ptr", "names")]):
+        b.do(f"%local = alloca [{ON_STACK} x i8], align 8")
+        b.do("%value = alloca ptr, align 8")
+        b.do(f"%context = load ptr, {b.offset(Value('%self', PTR), ARRAY_FIELDS['data'], 'i8')}, align 8")
+        b.do(f"%table = load ptr, {b.offset(_CONTEXT, GATE.index('table'), 'i64')}, align 8")
+        _check_guards(w)
+        _check_names(w)
+        _open(w)
+        _enter(w)
+        _finish(w)
+        _turn_away(w)
+
+
+def _check_guards(w: Writer) -> None:
+    """Nobody wants calls to be anything but ordinary here."""
+    b = w.b
+    guards, count = _word(w, "guards", PTR), _word(w, "guarded")
+    w.jump("guard")
+    with w.each("guard", count, "entry", "unwatched") as i:
+        pair = w.entry_of(guards, i, 2)
+        there = Value("%value", PTR)
+        status = w.call("PyContextVar_Get", I32, b.load(PTR, pair, 8), NULL, there)
+        w.split(b.compare("eq", status, _number(0, I32)), "guard.read", "guard.failed")
+        w.label("guard.read")
+        value = b.load(PTR, there, 8)
+        w.do("Py_DecRef", value)
+        expected = b.load(PTR, b.offset(pair, 1, "ptr"), 8)
+        w.split(b.compare("eq", value, expected), "guard.next", "miss")
+    w.label("guard.failed")
+    w.do("PyErr_Clear")
+    w.jump("miss")
+
+
+def _check_names(w: Writer) -> None:
+    """As many arguments by position, and the same by name: a name in a call is one object wherever it is written."""
+    b = w.b
+    w.label("unwatched")
+    w.split(b.compare("eq", _NARGS, _word(w, "positional")), "positional", "miss")
+    w.label("positional")
+    w.split(w.is_null(_NAMES), "unnamed", "named")
+    w.label("named")
+    size = w.call("PyTuple_Size", I64, _NAMES)
+    w.jump("unnamed")
+    w.label("unnamed")
+    count = w.phi(I64, positional=_number(0), named=size)
+    expected = _word(w, "names", PTR)
+    w.split(b.compare("eq", count, _word(w, "named")), "counted", "miss")
+    w.label("counted")
+    w.jump("name")
+    with w.each("name", count, "counted", "open") as i:
+        name = w.call("PyTuple_GetItem", PTR, _NAMES, i)
+        w.split(b.compare("eq", name, b.load(PTR, w.entry_of(expected, i), 8)), "name.next", "miss")
+
+
+def _open(w: Writer) -> None:
+    """Slots, with nothing in them."""
+    b = w.b
+    w.label("open")
+    slots = _word(w, "slots")
+    size = b.op("mul", slots, _number(8))
+    w.split(b.compare("sle", slots, _number(_ON_STACK)), "small", "large")
+    w.label("small")
+    w.jump("ready")
+    w.label("large")
+    new = w.call("PyMem_RawMalloc", PTR, size)
+    w.split(w.is_null(new), "full", "ready")
+    w.label("full")
+    b.ret(w.call("PyErr_NoMemory", PTR))
+    w.label("ready")
+    b.do(f"%block = phi ptr [ %local, %small ], [ {new.text}, %large ]")
+    b.module.declare("llvm.memset.p0.i64", "void", [PTR, Type("i8"), I64, Type("i1")])
+    b.do(f"call void @llvm.memset.p0.i64({_BLOCK}, i8 0, {size}, i1 false)")
+    fits = b.emit("call i1 @take_apart(ptr %context, ptr %table, ptr %block, ptr %args)", Type("i1"))
+    w.split(fits, "enter", "misfit")
+
+
+def _enter(w: Writer) -> None:
+    b = w.b
+    w.label("enter")
+    entry = w.known("entry")
+    program, leaves = _word(w, "program", PTR), _word(w, "leaves")
+    b.do(f"%result = call ptr {entry.text}({program}, {_BLOCK}, {leaves}, ptr null)")
+    b.do(f"call void @drop(ptr %table, ptr %block, {_word(w, 'slots')})")
+    w.split(w.is_null(_RESULT), "raised", "returned")
+    w.label("raised")
+    stopped = w.call("PyErr_ExceptionMatches", I32, w.known("StoppedError"))
+    w.split(b.compare("ne", stopped, _number(0, I32)), "stopped", "leave")
+    w.label("stopped")
+    w.do("PyErr_Clear")
+    w.jump("close")
+    w.label("returned")
+    w.split(b.compare("eq", _RESULT, w.known("MISS")), "missed", "count")
+    w.label("missed")
+    w.do("Py_DecRef", _RESULT)
+    w.jump("close")
+
+
+def _finish(w: Writer) -> None:
+    b = w.b
+    w.label("count")
+    clock = _word(w, "clock", PTR)
+    calls = b.op("add", b.load(I64, clock, 8), _number(1))
+    b.store(calls, clock, 8)
+    now = b.op("add", calls, b.load(I64, b.offset(clock, 1, "i64"), 8))
+    b.store(now, b.offset(_CONTEXT, GATE.index("used"), "i64"), 8)
+    w.split(b.compare("eq", _word(w, "builds"), _number(0)), "as.it.is", "build")
+    w.label("build")
+    built = b.emit("call ptr @put_together(ptr %context, ptr %table, ptr %block, ptr %result)", PTR)
+    w.jump("leave")
+    w.label("as.it.is")
+    finish = _word(w, "finish", PTR)
+    w.split(w.is_null(finish), "leave", "ask")
+    w.label("ask")
+    b.store(_RESULT, Value("%value", PTR), 8)
+    answer = w.call("PyObject_Vectorcall", PTR, finish, Value("%value", PTR), _number(1), NULL)
+    w.do("Py_DecRef", _RESULT)
+    w.jump("leave")
+    w.label("leave")
+    returned = w.phi(PTR, **{"raised": NULL, "build": built, "as.it.is": _RESULT, "ask": answer})
+    w.split(b.compare("eq", _BLOCK, Value("%local", PTR)), "done", "free")
+    w.label("free")
+    w.do("PyMem_RawFree", _BLOCK)
+    w.jump("done")
+    w.label("done")
+    b.ret(returned)
+
+
+def _turn_away(w: Writer) -> None:
+    b = w.b
+    w.label("misfit")
+    b.do(f"call void @drop(ptr %table, ptr %block, {_word(w, 'slots')})")
+    w.jump("close")
+    w.label("close")
+    w.split(b.compare("eq", _BLOCK, Value("%local", PTR)), "miss", "free.missed")
+    w.label("free.missed")
+    w.do("PyMem_RawFree", _BLOCK)
+    w.jump("miss")
+    w.label("miss")
+    # held, because the gates may be put into another order meanwhile
+    instead = _word(w, "miss", PTR)
+    w.do("Py_IncRef", instead)
+    passed = (_ARGS, _NARGS, _NAMES)
+    other = w.call("PyObject_Vectorcall", PTR, instead, *passed)
+    w.do("Py_DecRef", instead)
+    b.ret(other)
