@@ -36,8 +36,8 @@ def shape_of(x: Array) -> tuple[int, ...]:
 
 
 def dtype_of(x: Array) -> np.dtype[Any]:
-    """The dtype, of tracers too."""
-    return np.dtype(x.dtype) if hasattr(x, "dtype") else np.asarray(x).dtype
+    """The dtype, of tracers too, in the byte order of this machine."""
+    return np.dtype(x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype).newbyteorder("=")
 
 
 def kind(x: Array) -> str:
@@ -51,6 +51,12 @@ def number(x: Array) -> Array:
     return x.astype(np.int32) if kind(x) == "b" else x
 
 
+def summable(x: Array) -> Array:
+    """An array whose sums are exact."""
+    x = number(x)
+    return x.astype(np.float32) if dtype_of(x) == np.float16 else x
+
+
 def floating(x: Array) -> Array:
     """An array of floats."""
     x = fnp.asarray(x)
@@ -59,7 +65,7 @@ def floating(x: Array) -> Array:
 
 def bounded(x: Array) -> Array:
     """Small again, and whole if it was."""
-    return fnp.clip(x, -_MOST, _MOST) if kind(x) in "if" else x
+    return fnp.minimum(x, _MOST) if kind(x) == "u" else fnp.clip(x, -_MOST, _MOST)
 
 
 def small(x: Array) -> Array:
@@ -192,7 +198,7 @@ def _compare(a: Array, b: Array, n: int) -> Array:
 
 
 def _cast(a: Array, b: Array, n: int) -> Array:
-    return fnp.asarray(a).astype(["f8", "f4", "i8", "i4", "i2", "i1", "?"][n % 7])
+    return fnp.asarray(a).astype(["f8", "f4", "i8", "i4", "i2", "i1", "?", "f2", "u1", "u4"][n % 10])
 
 
 def _divide(a: Array, b: Array, n: int) -> Array:
@@ -206,6 +212,7 @@ def _divide(a: Array, b: Array, n: int) -> Array:
 
 def _fold(a: Array, b: Array, n: int) -> Array:
     axis = axis_of(a, n)
+    a = a if kind(a) == "b" else summable(a)
     names = ["sum", "max", "min", "sum", "any", "all", "argmax", "argmin"]
     name = names[n % len(names)] if filled(a) else "sum"
     if name == "argmin" and kind(a) == "b":
@@ -240,11 +247,11 @@ def _centre(a: Array, b: Array, n: int) -> Array:
 
 
 def _running(a: Array, b: Array, n: int) -> Array:
-    return bounded(fnp.cumsum(number(a), axis=axis_of(a, n))) if shape_of(a) else a
+    return bounded(fnp.cumsum(summable(a), axis=axis_of(a, n))) if shape_of(a) else a
 
 
 def _matmul(a: Array, b: Array, n: int) -> Array:
-    a, b = number(a), number(b)
+    a, b = summable(a), summable(b)
     sa, sb = shape_of(a), shape_of(b)
     if not sa or not sb:
         return bounded(a * b)
@@ -254,7 +261,7 @@ def _matmul(a: Array, b: Array, n: int) -> Array:
 
 
 def _einsum(a: Array, b: Array, n: int) -> Array:
-    a = number(a)
+    a = summable(a)
     if len(shape_of(a)) < 2:
         return bounded(fnp.outer(a, a)) if math.prod(shape_of(a)) < 40 else a
     spec = ["...ij,...ij->...j", "...ij,...ij->ji...", "...ij,...kj->...ik", "...ij,...ij->...", "...ij,...ik->...kj"][
@@ -436,12 +443,15 @@ class RandomFunction:
             if not self.whole:
                 a, b = floating(a), floating(b)
             if nested:
-                y = NESTED[kind_ % len(NESTED)](a, b, n, lambda *xs: self._run(inner, (*values, *xs))[-1])
+                y = NESTED[kind_ % len(NESTED)](a, b, n, self._last(inner, values))
             else:
                 y = operations[kind_ % len(operations)](a, b, n)
             y = small(y)
             values = (*values, y if self.whole else fnp.tanh(floating(y)) * 2)
         return values
+
+    def _last(self, steps: Steps, values: Values) -> Run:
+        return lambda *xs: self._run(steps, (*values, *xs))[-1]
 
     def loss(self, *xs: Array) -> Array:
         """A number that depends on everything that is returned."""

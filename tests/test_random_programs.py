@@ -27,7 +27,7 @@ def examples(n: int) -> settings:
 def arguments(draw: st.DrawFn, whole: bool) -> list[Array]:
     """A matrix, a vector and a number, in any layout."""
     m, n = draw(SIDES), draw(SIDES)
-    dtypes = ["f8", "f4", "i8", "i4", "i1", "?"] if whole else [draw(st.sampled_from(["f8", "f8", "f4"]))]
+    dtypes = ["f8", "f4", "i8", "i4", "i1", "?", "f2", "u1"] if whole else [draw(st.sampled_from(["f8", "f8", "f4"]))]
     shapes: list[tuple[int, ...]] = [(), (n,), (m, n)]
     if draw(st.booleans()):
         shapes.append((2, n, m) if m * n < 200 else (0, n))
