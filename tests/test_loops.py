@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad import lax
+from funcgrad.core import config
 from funcgrad.core.ir import Jaxpr
 from funcgrad.core.kinds import Program
 from funcgrad.ops.index import IndexAdd
@@ -191,7 +192,11 @@ def test_the_backward_pass_of_a_loop_is_one_loop_of_as_many_steps() -> None:
     assert backward.length is None
 
 
-def test_to_read_an_element_of_a_constant_costs_one_element_in_the_backward_pass() -> None:
+def test_to_read_an_element_of_a_constant_costs_one_element_in_the_backward_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(config, "CHECK", False)  # a check computes all of it once more
+
     def f(x: Any) -> Any:
         return lax.fori_loop(0, 100, lambda i, c: np.sin(c) * x[i], 1.0)
 
@@ -204,7 +209,9 @@ def test_to_read_an_element_of_a_constant_costs_one_element_in_the_backward_pass
 
 
 @pytest.mark.parametrize("read", [0.0, 1.0])
-def test_to_write_an_element_of_the_carry_saves_no_copy_of_it(read: float) -> None:
+def test_to_write_an_element_of_the_carry_saves_no_copy_of_it(read: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "CHECK", False)
+
     def f(x: Any) -> Any:
         written = lambda i, c: c[i - 1] * x[i] if read else x[i] * x[i]
         return lax.fori_loop(1, 100, lambda i, c: fg.at(c)[i].set(written(i, c)), x)[99]

@@ -207,3 +207,38 @@ def test_each_stage_can_be_read(stage: str) -> None:
 def test_an_unknown_stage_is_refused() -> None:
     with pytest.raises(fg.errors.ArgumentError, match="'kernels'"):
         fg.jit(lambda x: x * 2).lower(A).as_text("hlo")
+
+
+# ── the same on many arrays
+
+
+def lines(f: Callable[..., Any], *args: Any) -> int:
+    return len(fg.jit(f).lower(*args).as_text("llvm").splitlines())
+
+
+def updated(p: dict[str, Any], g: dict[str, Any]) -> Any:
+    return {name: p[name] - 0.1 * g[name] for name in p}, sum(np.sum(x * x) for x in g.values())
+
+
+def test_the_code_of_an_update_does_not_grow_with_the_number_of_arrays() -> None:
+    trees = [({f"{i}": np.ones((3, 4)) for i in range(n)},) * 2 for n in (10, 100)]
+    assert lines(lambda p, g: updated(p, g)[0], *trees[0]) == lines(lambda p, g: updated(p, g)[0], *trees[1])
+
+
+@pytest.mark.parametrize("count", [3, 4, 9])
+def test_an_update_of_many_arrays_is_that_of_each(count: int) -> None:
+    rng = np.random.default_rng(0)
+    shapes = [(3, 4), (2, 5), ()]
+    p, g = ({f"{i}": rng.standard_normal(shapes[i % len(shapes)]) for i in range(count * 3)} for _ in range(2))
+    agree(updated, p, g)
+    agree(lambda p: {name: x * float(name) + (x if name == "5" else 2) for name, x in p.items()}, p)
+    agree(lambda p: {name: x * (-0.0 if int(name) % 2 else 0.0) for name, x in p.items()}, p)
+
+
+def test_arrays_that_some_of_many_share_are_read_by_all_of_them() -> None:
+    x = {f"{i}": np.arange(6.0) + i for i in range(8)}
+    agree(lambda x, y: {name: x[name] * y + x["3"] for name in x}, x, np.arange(6.0))
+    agree(lambda x: [x[f"{i}"][::-1] + x[f"{(i + 1) % 8}"] for i in range(8)], x)
+    # what one of them writes, later ones read
+    agree(lambda x: {name: np.sum(a * 2) + (a + 1) @ (a - 1) for name, a in x.items()}, x)
+    agree(lambda x: [np.exp(a - np.max(a)) / np.sum(np.exp(a)) for a in x.values()], x)

@@ -21,10 +21,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from funcgrad.compiler.buffers import Plan, plan_buffers
+from funcgrad.compiler.checked import evaluate_with, reference
 from funcgrad.compiler.segment import Segment, StoppedError
 from funcgrad.compiler.simplify import simplify
 from funcgrad.compiler.source import FIRST_LINE, Writer
 from funcgrad.compiler.watched import run_watched
+from funcgrad.core import config
 from funcgrad.core.errors import FuncgradError, InternalError, is_internal
 from funcgrad.core.ir import Jaxpr, Literal
 from funcgrad.core.kinds import Program
@@ -82,6 +84,8 @@ class Executable:
         watch = watching()
         if watch is not None and watch.numbers:
             return run_watched(self.jaxpr, args, watch)
+        if config.CHECK and (noise := reference()) is not None:
+            return evaluate_with(noise, self.jaxpr, args)
         try:
             return self.run(*args)
         except StoppedError:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -84,6 +85,20 @@ def literal_key(x: Literal) -> Any:
     if isinstance(value, np.generic):
         return (value.dtype, value.tobytes())
     return (type(value), np.asarray(value).tobytes() if isinstance(value, float | complex) else value)
+
+
+def parameters_key(primitive: Primitive) -> Any:
+    """What tells a primitive from any other one: floats as text, too, since 0.0 equals −0.0."""
+    names = _parameters(type(primitive))
+    if not names:
+        return primitive
+    floats = tuple([repr(x) for name in names if isinstance(x := getattr(primitive, name), float | complex)])
+    return (primitive, floats) if floats else primitive
+
+
+@cache
+def _parameters(kind: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind)) if is_dataclass(kind) else ()
 
 
 # ── numbers
@@ -382,9 +397,7 @@ READS_THROUGH: frozenset[Key] = frozenset({
 
 
 def unrepeated(t: Term) -> Term | None:
-    """The term without the `broadcast_to` of an operand that it would broadcast itself."""
-    if key_of(t.primitive) not in READS_THROUGH:
-        return None
+    """The term without the `broadcast_to` of an operand that it would broadcast itself; for READS_THROUGH only."""
     for place, x in enumerate(t.inputs):
         repeated = t.origin(x, "broadcast_to")
         if repeated is None:

@@ -8,12 +8,20 @@ computed again. One pass backward then drops what nothing reads. Both take time 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from typing import Any, final
 
 import numpy as np
 
-from funcgrad.compiler.identities import TABLE, Term, key_of, literal_key, same_type, unrepeated
+from funcgrad.compiler.identities import (
+    READS_THROUGH,
+    TABLE,
+    Term,
+    key_of,
+    literal_key,
+    parameters_key,
+    same_type,
+    unrepeated,
+)
 from funcgrad.core import config
 from funcgrad.core.errors import SourceLine
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check, live
@@ -128,10 +136,15 @@ class _Rewriter:
 
 def _improved(term: Term) -> Atom | Term | None:
     """What an identity says."""
-    # a length may be unknown, and then equal types are not known to be
-    if any(n < 0 for x in (term.type, *term.inputs) for n in x.shape):
-        return None
-    for rule in (*TABLE.get(key_of(term.primitive), ()), unrepeated):
+    key = key_of(term.primitive)
+    rules = TABLE.get(key, ())
+    if key in READS_THROUGH:
+        rules = (*rules, unrepeated)
+    for x in (term.type, *term.inputs):
+        # a length may be unknown, and then equal types are not known to be
+        if x.shape and min(x.shape) < 0:
+            return None
+    for rule in rules:
         better = rule(term)
         if better is None:
             continue
@@ -146,10 +159,10 @@ def _improved(term: Term) -> Atom | Term | None:
 def _folded(term: Term) -> Literal | None:
     """The value of an operation on literals, if it is a number, and computing it neither warns nor fails."""
     primitive, inputs = term.primitive, term.inputs
-    if not inputs or term.type.shape or not isinstance(primitive, Elementwise | IndexMap | Reduction):
+    if not inputs or term.type.shape:
         return None
     values = [x.value for x in inputs if isinstance(x, Literal)]
-    if len(values) < len(inputs):
+    if len(values) < len(inputs) or not isinstance(primitive, Elementwise | IndexMap | Reduction):
         return None
     try:
         with np.errstate(all="raise"):
@@ -166,8 +179,7 @@ def _folded(term: Term) -> Literal | None:
 def _key(primitive: Primitive, inputs: tuple[Atom, ...], outputs: tuple[Var, ...]) -> Any:
     """What equal applications have in common; None if the primitive cannot be compared."""
     key = (
-        primitive,
-        _floats(primitive),
+        parameters_key(primitive),
         tuple([literal_key(x) if isinstance(x, Literal) else x for x in inputs]),
         tuple([(v.shape, v.dtype, v.weak) for v in outputs]),
     )
@@ -176,12 +188,3 @@ def _key(primitive: Primitive, inputs: tuple[Atom, ...], outputs: tuple[Var, ...
     except TypeError:
         return None
     return key
-
-
-def _floats(primitive: Primitive) -> Any:
-    """The parameters that are floats, as text: 0.0 and −0.0 are equal, but not the same."""
-    this: Any = primitive
-    if not is_dataclass(this):
-        return None
-    values = (getattr(this, f.name) for f in fields(this))
-    return tuple(repr(value) for value in values if isinstance(value, float | complex))

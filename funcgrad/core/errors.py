@@ -302,5 +302,8 @@ def pulling_back(line: SourceLine, f: Callable[..., T], *args: object) -> T:
 
 def is_internal(frame: FrameType) -> bool:
     """True for a frame of this package or of a library that calls back into it."""
-    package = frame.f_globals.get("__name__", "").partition(".")[0]
-    return package in _FOREIGN or frame.f_code.co_filename.startswith(_PACKAGE)
+    # this is asked of every frame between an operation and its user, and most of them are ours
+    if frame.f_code.co_filename.startswith(_PACKAGE):
+        return True
+    package: str = frame.f_globals.get("__name__", "").partition(".")[0]
+    return package in _FOREIGN

@@ -27,7 +27,7 @@ from funcgrad.core.errors import InternalError, SourceLine
 from funcgrad.core.kinds import Program
 from funcgrad.core.primitive import Primitive, out_types
 from funcgrad.core.trace import Tracer, Var
-from funcgrad.core.types import Array, ArrayType, DType, Shape, show, type_of
+from funcgrad.core.types import PYTHON_SCALARS, Array, ArrayType, DType, Shape, show, type_of
 
 
 @final
@@ -47,11 +47,13 @@ class Literal:
 
     @property
     def dtype(self) -> DType:
-        return self.type.dtype
+        known = PYTHON_SCALARS.get(self.value.__class__)
+        return self.type.dtype if known is None else known.dtype
 
     @property
     def weak(self) -> bool:
-        return self.type.weak
+        known = PYTHON_SCALARS.get(self.value.__class__)
+        return self.type.weak if known is None else known.weak
 
 
 Atom: TypeAlias = Var | Literal

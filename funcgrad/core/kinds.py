@@ -2,8 +2,8 @@
 
 An `Elementwise` maps scalars to scalars; an `IndexMap` moves elements and computes none; a `Scatter` writes values at
 positions; a `Reduction` folds axes; a `Contraction` multiplies and sums; a `Library` call leaves the loop nest for
-NumPy or SciPy, unless it is `Running`; a `Program` holds jaxprs and decides which of them runs, and how often. Each
-primitive is of one kind.
+NumPy or SciPy, unless it is `Running` or `Sorting`; a `Program` holds jaxprs and decides which of them runs, and how
+often. Each primitive is of one kind.
 """
 
 from __future__ import annotations
@@ -146,6 +146,25 @@ class Running(Library):
     reverse: bool
     exclusive: bool = False
     scaled: ClassVar[bool] = False
+
+
+class Sorting(Library):
+    """Along an axis, the elements in ascending order; NaN comes last.
+
+    Attributes:
+        axis: The axis.
+        places: True if the result is where the elements in this order stand in the operand, not what they are.
+        stable: True if equal elements, 0 and −0 among them, keep their order; else any order will do.
+    """
+
+    __slots__ = ()
+    axis: int
+    places: ClassVar[bool] = False
+
+    @property
+    def stable(self) -> bool:
+        """True if equal elements keep their order."""
+        return False
 
 
 class Program(Primitive):

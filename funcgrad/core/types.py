@@ -160,6 +160,8 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
     Written out because `numpy.broadcast_shapes` builds dummy arrays: it costs several microseconds and refuses
     more than 32 shapes.
     """
+    if shapes and shapes.count(shapes[0]) == len(shapes):
+        return shapes[0]
     ndim = max(map(len, shapes), default=0)
     out = [1] * ndim
     for shape in shapes:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from funcgrad.core.errors import ShapeError
-from funcgrad.core.kinds import IndexMap, Library
+from funcgrad.core.kinds import IndexMap, Library, Sorting
 from funcgrad.core.primitive import Cotangent, Masked, Wanted
 from funcgrad.core.types import Array, ArrayType, Shape, Typed
 from funcgrad.core.views import Places, Position, View, Writing, Written, contiguous
@@ -24,7 +24,7 @@ from funcgrad.ops.shape import check_axis, reshape
 
 @final
 @dataclass(frozen=True, slots=True)
-class Sort(Library):
+class Sort(Sorting):
     """The elements along `axis` in ascending order."""
 
     name: ClassVar[str] = "sort"
@@ -58,13 +58,18 @@ class Sort(Library):
 
 @final
 @dataclass(frozen=True, slots=True)
-class Argsort(Library):
+class Argsort(Sorting):
     """The places that the elements along `axis` have in `x`, in ascending order of the elements."""
 
     name: ClassVar[str] = "argsort"
     constant = True
+    places: ClassVar[bool] = True
     axis: int
     kind: str = "quicksort"
+
+    @property
+    def stable(self) -> bool:
+        return self.kind in ("stable", "mergesort")
 
     def out_type(self, x: Typed) -> ArrayType:
         check_axis(self.name, self.axis, x)

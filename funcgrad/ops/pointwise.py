@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, TypeAlias, final
 
 import numpy as np
@@ -96,7 +97,7 @@ def _or_zero(mask: Array, x: Array) -> Array:
 
 def _join(types: tuple[Typed, ...], name: str) -> tuple[int, ...]:
     try:
-        return broadcast_shapes(*(t.shape for t in types))
+        return broadcast_shapes(*[t.shape for t in types])
     except ValueError:
         raise ShapeError(
             f"{name}: shapes {' and '.join(str(t.shape) for t in types)} do not broadcast",
@@ -119,9 +120,14 @@ def _batch(primitive: Elementwise, batched: tuple[bool, ...], xs: tuple[Array, .
 def of_ufunc(ufunc: Any) -> Callable[..., DType]:
     """The dtype rule of a NumPy ufunc."""
 
+    # without a bound: there are few dtypes
+    @cache
+    def resolved(*types: Any) -> DType:
+        out: DType = ufunc.resolve_dtypes((*types, None))[-1]
+        return out
+
     def dtype(*types: Typed) -> DType:
-        resolved: DType = ufunc.resolve_dtypes((*map(promotable, types), None))[-1]
-        return resolved
+        return resolved(*[promotable(t) for t in types])
 
     return dtype
 

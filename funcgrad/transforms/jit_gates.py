@@ -265,7 +265,8 @@ class _Builder:
         known = {dict: at.NEW_DICT, list: at.NEW_LIST, tuple: at.NEW_TUPLE, int: at.LEAF}
         kind = known.get(tree.__class__, at.KNOWN)
         size = tree if kind == at.LEAF else 0 if tree is None else len(tree)
-        self._parts.append((kind, None, size, into, parent, place, slot))
+        thing = dict.fromkeys(tree) if kind == at.NEW_DICT else None
+        self._parts.append((kind, thing, size, into, parent, place, slot))
         if tree.__class__ is dict:
             for key, child in tree.items():
                 self.add(child, at.INTO_DICT, slot, key)

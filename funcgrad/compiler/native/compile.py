@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn, final
 
+from funcgrad.compiler.checked import checked
 from funcgrad.compiler.native import partition, runtime
 from funcgrad.compiler.native.complex_parts import without_complex
 from funcgrad.compiler.native.expand import expand
@@ -35,7 +37,7 @@ class Native:
         jaxpr: What it computes.
         schedule: Its loop nests.
         text: The LLVM code.
-        run: The builtin.
+        run: The builtin; with `FUNCGRAD_CHECK=1`, what compares its results with those of NumPy.
         program: How the code is called.
         library: The code in memory.
     """
@@ -67,7 +69,9 @@ def usable() -> bool:
 def with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
     """The program with its segments as operations, each of which is compiled."""
     has_code = partition.has_code
-    expanded = simplify(lower(expand(jaxpr, has_code), has_code))
+    expanded = lower(expand(jaxpr, has_code), has_code)
+    if expanded is not jaxpr:
+        expanded = simplify(expanded)
     natives: list[Native] = []
     equations: list[Equation] = []
     for part in partition.partition(expanded):
@@ -104,7 +108,10 @@ def compile_segment(jaxpr: Jaxpr) -> Native:
         fail=_stop,
     )
     library = runtime.load(program)
-    return Native(jaxpr, schedule, text, runtime.bind(program, library), program, library)
+    run = runtime.bind(program, library)
+    if config.CHECK:
+        run = partial(checked, jaxpr, run, frozenset(program.reused.values()))
+    return Native(jaxpr, schedule, text, run, program, library)
 
 
 def _check(schedule: Schedule) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NoReturn, final
+from typing import ClassVar, NoReturn, final
 
 import numpy as np
 
+from funcgrad.compiler.native.lowered import Lowered
 from funcgrad.core.errors import InternalError
 from funcgrad.core.kinds import IndexMap, Scatter
 from funcgrad.core.types import Array, ArrayType, Shape, Typed
@@ -22,7 +23,7 @@ from funcgrad.core.views import Places, Position, View, Writing, Written, contig
 Mover = IndexMap | Scatter
 
 
-class _Move(IndexMap):
+class _Move(Lowered, IndexMap):
     """A move of elements that the compiler itself has put into a program."""
 
     __slots__ = ()
@@ -33,12 +34,6 @@ class _Move(IndexMap):
 
     def impl(self, *xs: Array) -> NoReturn:
         raise InternalError(f"{self.name} is for machine code alone")
-
-    def vjp(self, wanted: Any, g: Any, y: Any, *xs: Array) -> NoReturn:
-        raise InternalError("compiled code is not differentiated; the program it was made of is")
-
-    def batch(self, batched: tuple[bool, ...], *xs: Array) -> NoReturn:
-        raise InternalError("compiled code is not batched; the program it was made of is")
 
 
 @final
@@ -85,6 +80,63 @@ class Repeat(_Move):
 
     def view(self, x: View) -> View:
         return x.broadcast(self.shape)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Arrange(_Move):
+    """The axes of an array in another order; along a new one, whose number is None, it is repeated."""
+
+    name: ClassVar[str] = "arrange"
+    axes: tuple[int | None, ...]
+    shape: Shape
+
+    def out_type(self, *xs: Typed) -> ArrayType:
+        return ArrayType(self.shape, xs[0].dtype)
+
+    def view(self, x: View) -> View:
+        return View(self.shape, tuple(0 if i is None else x.strides[i] for i in self.axes), x.offset)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Pick(_Move):
+    """The elements at fixed indices of the first and of the last axis."""
+
+    name: ClassVar[str] = "pick"
+    first: int
+    last: int
+
+    def out_type(self, *xs: Typed) -> ArrayType:
+        return ArrayType(xs[0].shape[1:-1], xs[0].dtype)
+
+    def view(self, x: View) -> View:
+        offset = x.offset + self.first * x.strides[0] + self.last * x.strides[-1]
+        return View(x.shape[1:-1], x.strides[1:-1], offset)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Lay(_Move):
+    """Arrays of one shape, laid out in a new one.
+
+    Attributes:
+        shape: The shape of the result.
+        views: For each operand, which elements of the result it becomes.
+    """
+
+    name: ClassVar[str] = "lay"
+    shape: Shape
+    views: tuple[View, ...]
+
+    def out_type(self, *xs: Typed) -> ArrayType:
+        return ArrayType(self.shape, xs[0].dtype)
+
+    def written(self, *shapes: Shape) -> Written:
+        return Written(None, tuple(Writing(i, Places(view)) for i, view in enumerate(self.views)))
+
+    def show(self) -> str:
+        return f"{self.name}[{self.shape}]"
 
 
 @final

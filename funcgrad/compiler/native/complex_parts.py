@@ -8,8 +8,7 @@ and what is scattered into. All other values stay apart, in registers or in buff
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn, cast, final
+from typing import cast, final
 
 import numpy as np
 
@@ -24,7 +23,9 @@ from funcgrad.compiler.native.complex_moves import (
     separable,
     written_by,
 )
+from funcgrad.compiler.native.complex_products import Factor, multiplied
 from funcgrad.compiler.native.complex_scalars import NEEDS, RULES, Pair, Rule, power_rule, truth
+from funcgrad.compiler.native.lowered import FMA, SELECT, Converted, scalar
 from funcgrad.compiler.native.scalars_convert import lane_of
 from funcgrad.compiler.native.vectormath import FUNCTIONS
 from funcgrad.core import config
@@ -33,10 +34,13 @@ from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check, live
 from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Scatter
 from funcgrad.core.primitive import Primitive, out_types
 from funcgrad.core.trace import Var
-from funcgrad.core.types import Array, ArrayType, DType, Shape, Typed, broadcast_shapes, promotable, promote
-from funcgrad.core.views import contiguous
+from funcgrad.core.types import DType, Shape, Typed, promotable
+from funcgrad.core.views import View, contiguous
 
-_PARTS = {np.dtype(np.complex64): np.dtype(np.float32), np.dtype(np.complex128): np.dtype(np.float64)}
+_PARTS: dict[DType, DType] = {
+    np.dtype(np.complex64): np.dtype(np.float32),
+    np.dtype(np.complex128): np.dtype(np.float64),
+}
 _LIBRARY = __name__.partition(".")[0]
 _BOOL = np.dtype(bool)
 
@@ -71,9 +75,10 @@ def has_rule(equation: Equation) -> bool:
 
 def _moves(equation: Equation, primitive: Mover) -> bool:
     shapes = [x.shape for x in equation.inputs]
-    if isinstance(primitive, IndexMap):
-        if primitive.view(contiguous(shapes[0])) is not None or primitive.taken(*shapes) is not None:
-            return True
+    if isinstance(primitive, IndexMap) and (
+        primitive.view(contiguous(shapes[0])) is not None or primitive.taken(*shapes) is not None
+    ):
+        return True
     return separable(written_by(primitive, shapes))
 
 
@@ -96,71 +101,6 @@ def without_complex(jaxpr: Jaxpr) -> Jaxpr:
     return split
 
 
-@final
-class Scalar(Elementwise):
-    """A function of reals, by its NumPy function; or `select`, or `fma`."""
-
-    __slots__ = ("name", "ufunc")
-
-    def __init__(self, name: str, ufunc: np.ufunc | None = None) -> None:
-        self.name = name  # type: ignore[misc]  # each function is an instance
-        self.ufunc = ufunc
-
-    def out_type(self, *xs: Typed) -> ArrayType:
-        shape = broadcast_shapes(*(x.shape for x in xs))
-        if self.ufunc is None:
-            return ArrayType(shape, promote(*xs[1:]))
-        return ArrayType(shape, self.ufunc.resolve_dtypes((*map(promotable, xs), None))[-1])
-
-    def impl(self, *xs: Array) -> Any:
-        if self.ufunc is not None:
-            return self.ufunc(*xs)
-        # rounded twice: for a look at what a program computes
-        return np.where(*xs) if self is _SELECT else xs[0] * xs[1] + xs[2]
-
-    def vjp(self, wanted: Any, g: Any, y: Any, *xs: Array) -> NoReturn:
-        raise InternalError("compiled code is not differentiated; the program it was made of is")
-
-    def batch(self, batched: tuple[bool, ...], *xs: Array) -> NoReturn:
-        raise InternalError("compiled code is not batched; the program it was made of is")
-
-    def show(self) -> str:
-        return self.name
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Converted(Elementwise):
-    """A real as another dtype."""
-
-    name: ClassVar[str] = "convert"
-    dtype: DType
-
-    def out_type(self, *xs: Typed) -> ArrayType:
-        return ArrayType(xs[0].shape, self.dtype)
-
-    def impl(self, x: Array) -> Any:
-        return np.asarray(x).astype(self.dtype)
-
-    def vjp(self, wanted: Any, g: Any, y: Any, *xs: Array) -> NoReturn:
-        raise InternalError("compiled code is not differentiated; the program it was made of is")
-
-    def batch(self, batched: tuple[bool, ...], *xs: Array) -> NoReturn:
-        raise InternalError("compiled code is not batched; the program it was made of is")
-
-
-_SELECT = Scalar("select")
-_FMA = Scalar("fma")
-_scalars: dict[np.ufunc, Scalar] = {}
-
-
-def _scalar(f: np.ufunc) -> Scalar:
-    known = _scalars.get(f)
-    if known is None:
-        known = _scalars[f] = Scalar(f.__name__, f)
-    return known
-
-
 def _named(primitive: Elementwise) -> str | None:
     """The name of an operation of the library; None for those of others, which may mean something else by it."""
     return primitive.name if type(primitive).__module__.partition(".")[0] == _LIBRARY else None
@@ -181,26 +121,27 @@ def _rule(equation: Equation) -> Rule | None:
 
 @final
 class _Complex:
-    """What is known of a complex value; the rest is made when it is asked for."""
+    """What is known of a complex value; the rest is made when it is asked for.
 
-    __slots__ = ("_buffer", "_make_buffer", "_make_parts", "_parts")
+    Attributes:
+        layout: Which complex elements of its buffer it consists of.
+    """
+
+    __slots__ = ("_buffer", "_make_buffer", "_make_parts", "_parts", "layout")
 
     def __init__(
         self,
+        layout: View,
         parts: Pair | None = None,
         buffer: Var | None = None,
         make_parts: Callable[[], Pair] | None = None,
         make_buffer: Callable[[], Var] | None = None,
     ) -> None:
+        self.layout = layout
         self._parts = parts
         self._buffer = buffer
         self._make_parts = make_parts
         self._make_buffer = make_buffer
-
-    @property
-    def in_buffer(self) -> bool:
-        """True if there is a buffer already."""
-        return self._buffer is not None
 
     @property
     def parts(self) -> Pair:
@@ -249,11 +190,11 @@ class _Splitter:
         if all(isinstance(x, Literal) for x in atoms):
             with np.errstate(all="ignore"):
                 return Literal(f(*(cast(Literal, x).value for x in atoms)))
-        return self.write(_scalar(f), *atoms)
+        return self.write(scalar(f), *atoms)
 
     def fma(self, x: Atom, y: Atom, z: Atom) -> Atom:
         """`x·y + z`, rounded once."""
-        return self.write(_FMA, x, y, z)
+        return self.write(FMA, x, y, z)
 
     def number(self, x: float) -> Literal:
         """A number of the dtype."""
@@ -264,7 +205,7 @@ class _Splitter:
         x, y = (z if isinstance(z, Var | Literal) else self.number(z) for z in (x, y))
         if isinstance(c, Literal):
             return x if c.value else y
-        return self.write(_SELECT, c, x, y)
+        return self.write(SELECT, c, x, y)
 
     def convert(self, x: Atom, dtype: DType) -> Atom:
         """A real as another dtype."""
@@ -291,10 +232,11 @@ class _Splitter:
         return self._known[x].buffer if isinstance(x, Var) and x.dtype.kind == "c" else x
 
     def _of_buffer(self, buffer: Var) -> _Complex:
-        return _Complex(buffer=buffer, make_parts=lambda: (self.write(Part(0), buffer), self.write(Part(1), buffer)))
+        layout = contiguous(buffer.shape[:-1])
+        return _Complex(layout, None, buffer, lambda: (self.write(Part(0), buffer), self.write(Part(1), buffer)))
 
     def _of_parts(self, parts: Pair, shape: Shape) -> _Complex:
-        return _Complex(parts=parts, make_buffer=lambda: self.write(Join(shape), *parts))
+        return _Complex(contiguous(shape), parts, make_buffer=lambda: self.write(Join(shape), *parts))
 
     def _value(self, x: Atom) -> _Complex:
         """A complex variable or number."""
@@ -369,7 +311,7 @@ class _Splitter:
         if c.dtype.kind == "c":
             c = self._truth(c)
         if out.dtype.kind != "c":
-            return self.write(_SELECT, c, *(self.convert(x, out.dtype) for x in xs))
+            return self.write(SELECT, c, *(self.convert(x, out.dtype) for x in xs))
         dtype = _PARTS[out.dtype]
         x1, x2 = (self._as_pair(x, dtype) for x in xs)
         parts = (self.select(c, x1[0], x2[0]), self.select(c, x1[1], x2[1]))
@@ -388,21 +330,15 @@ class _Splitter:
         return self._of_parts((self.write(primitive, real), self.write(primitive, imag)), out.shape)
 
     def _product(self, equation: Equation, primitive: Contraction, out: Var) -> _Complex:
-        """Four products of reals, without those of parts that are 0 throughout."""
-        self.dtype = _PARTS[out.dtype]
-        x1, x2 = (self._as_pair(x, self.dtype) for x in equation.inputs)
-        shapes = [x.shape for x in equation.inputs]
+        dtype = _PARTS[out.dtype]
+        self.dtype = dtype
+        x1, x2 = (self._factor(x, dtype) for x in equation.inputs)
+        y = multiplied(self, primitive.terms, x1, x2)
+        return self._of_parts(y, out.shape) if isinstance(y, tuple) else self._of_buffer(y)
 
-        def times(i: int, j: int) -> Atom:
-            if _is_zero(x1[i]) or _is_zero(x2[j]):
-                return self.number(0.0)
-            return self.write(primitive, self.full(x1[i], shapes[0]), self.full(x2[j], shapes[1]))
-
-        def together(f: np.ufunc, a: Atom, b: Atom) -> Atom:
-            return a if _is_zero(b) else self(f, a, b)
-
-        real = together(np.subtract, times(0, 0), times(1, 1))
-        return self._of_parts((real, together(np.add, times(0, 1), times(1, 0))), out.shape)
+    def _factor(self, x: Atom, dtype: DType) -> Factor:
+        z = self._as_complex(x, dtype)
+        return Factor(x.shape, z.layout, lambda: z.parts, lambda: z.buffer, x.dtype.kind != "c")
 
     # ── moves
 
@@ -414,19 +350,20 @@ class _Splitter:
             view = primitive.view(whole)
             if view is not None:
                 x = self._as_complex(xs[0], _PARTS[out.dtype])
-                return x if view == whole else self._view(primitive, x, shapes[0])
+                return x if view == whole else self._view(primitive, x, shapes[0], out.shape)
             if primitive.taken(*shapes) is not None:
                 buffer = self._as_complex(xs[0], _PARTS[out.dtype]).buffer
                 real, imag = (self.write(PartTaken(primitive, k), buffer, *xs[1:]) for k in (0, 1))
                 return self._of_parts((real, imag), out.shape)
         return self._written(primitive, xs, out)
 
-    def _view(self, primitive: IndexMap, x: _Complex, shape: Shape) -> _Complex:
-        made = _Complex(
+    def _view(self, primitive: IndexMap, x: _Complex, shape: Shape, to: Shape) -> _Complex:
+        return _Complex(
+            # what is no view is copied
+            primitive.view(x.layout) or contiguous(to),
             make_parts=lambda: cast(Pair, tuple(self.write(primitive, self.full(p, shape)) for p in x.parts)),
             make_buffer=lambda: self.write(PairView(primitive), x.buffer),
         )
-        return made
 
     def _written(self, primitive: Mover, xs: Sequence[Atom], out: Var) -> _Complex:
         dtype = _PARTS[out.dtype]
@@ -448,7 +385,3 @@ def _common(primitive: Elementwise, inputs: Iterable[Typed]) -> DType:
         return next(x.dtype for x in inputs)
     dtype: DType = primitive.ufunc.resolve_dtypes((*map(promotable, inputs), None))[0]
     return dtype
-
-
-def _is_zero(x: Atom) -> bool:
-    return isinstance(x, Literal) and bool(x.value == 0)

@@ -9,12 +9,16 @@ values at infinities and zeros.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from funcgrad.core.ir import Atom
+from funcgrad.core.primitive import Primitive
+from funcgrad.core.trace import Var
 from funcgrad.core.types import DType
 
 Pair: TypeAlias = tuple[Atom, Atom]
@@ -25,6 +29,10 @@ class Reals(Protocol):
     """What writes operations on reals of the dtype that is at hand."""
 
     dtype: DType
+
+    def write(self, primitive: Primitive, *xs: Atom) -> Var:
+        """The result of an operation."""
+        raise NotImplementedError
 
     def __call__(self, f: np.ufunc, *xs: Atom | float) -> Atom:
         """The result of a NumPy function; numbers are taken as of the dtype."""
@@ -63,7 +71,7 @@ def _conjugate(c: Reals, x: Pair) -> Pair:
     return x[0], c(np.negative, x[1])
 
 
-def _multiply(c: Reals, x: Pair, y: Pair) -> Pair:
+def multiply(c: Reals, x: Pair, y: Pair) -> Pair:
     """Rounded as the vector code of NumPy does it."""
     real = c.fma(x[0], y[0], c(np.negative, c(np.multiply, x[1], y[1])))
     return real, c.fma(x[0], y[1], c(np.multiply, x[1], y[0]))
@@ -76,7 +84,7 @@ def _times(c: Reals, x: Pair, y: Pair) -> Pair:
 
 
 def _square(c: Reals, x: Pair) -> Pair:
-    return _multiply(c, x, x)
+    return multiply(c, x, x)
 
 
 def _divide(c: Reals, x: Pair, y: Pair) -> Pair:
@@ -112,34 +120,47 @@ def _reciprocal(c: Reals, x: Pair) -> Pair:
 # ── size and direction
 
 
-def _absolute(c: Reals, x: Pair) -> Atom:
+@dataclass(frozen=True)
+class _Size:
+    """The absolute value as `root · 2^k`, where k is `shift` for huge numbers, −shift for tiny ones, else 0."""
+
+    root: Atom
+    huge: Atom
+    tiny: Atom
+    shift: float
+
+
+def _size(c: Reals, x: Pair) -> _Size:
     """The root of the sum of squares, of numbers that are scaled by powers of two where a square might overflow."""
     a, b = (c(np.absolute, part) for part in x)
     most = c(np.maximum, a, b)
-    exponent = np.finfo(c.dtype).maxexp // 2
-    huge = c(np.greater, most, 2.0 ** (exponent - 1))
-    tiny = c(np.less, most, 2.0 ** (60 - exponent) if c.dtype == np.float64 else 2.0 ** (26 - exponent))
-    shift = float(exponent + 100 if c.dtype == np.float64 else exponent + 26)
-    down, up = 2.0**-shift, 2.0**shift
-    scale = c.select(huge, down, c.select(tiny, up, 1.0))
-    back = c.select(huge, up, c.select(tiny, down, 1.0))
+    half, margin = np.finfo(c.dtype).maxexp // 2, np.finfo(c.dtype).nmant + 8
+    huge, tiny = c(np.greater, most, 2.0 ** (half - 1)), c(np.less, most, 2.0 ** (margin - half))
+    shift = float(half + margin)
+    scale = c.select(huge, 2.0**-shift, c.select(tiny, 2.0**shift, 1.0))
     a2, b2 = (c(np.square, c(np.multiply, part, scale)) for part in (a, b))
-    size = c(np.multiply, c(np.sqrt, c(np.add, a2, b2)), back)
     # infinite, even if the other part is NaN
     infinite = c(np.logical_or, c(np.isinf, a), c(np.isinf, b))
-    return c.select(infinite, np.inf, size)
+    return _Size(c.select(infinite, np.inf, c(np.sqrt, c(np.add, a2, b2))), huge, tiny, shift)
+
+
+def _absolute(c: Reals, x: Pair) -> Atom:
+    size = _size(c, x)
+    back = c.select(size.huge, 2.0**size.shift, c.select(size.tiny, 2.0**-size.shift, 1.0))
+    return c(np.multiply, size.root, back)
 
 
 def _sign(c: Reals, x: Pair) -> Pair:
-    """X / |x|; 0 for zero, and the direction of an infinite part beside a finite one."""
+    """The quotient x / |x|; 0 for zero, and one direction only where |x| is infinite."""
     size = _absolute(c, x)
     infinite = [c(np.isinf, part) for part in x]
+    ones = [c(np.copysign, 1.0, part) for part in x]
+    far = c.select(infinite[0], ones[0], 0.0), c.select(infinite[0], 0.0, ones[1])
     zero, huge = c(np.equal, size, 0.0), c(np.isinf, size)
     lost = c(np.logical_or, c(np.isnan, size), c(np.logical_and, *infinite))
     out = []
-    for part, inside in zip(x, infinite, strict=True):
-        far = c.select(inside, c(np.copysign, 1.0, part), 0.0)
-        y = c.select(huge, far, c(np.divide, part, size))
+    for part, direction in zip(x, far, strict=True):
+        y = c.select(huge, direction, c(np.divide, part, size))
         out.append(c.select(lost, np.nan, c.select(zero, 0.0, y)))
     return out[0], out[1]
 
@@ -190,18 +211,20 @@ def _exp(c: Reals, x: Pair) -> Pair:
 
 
 def _log(c: Reals, x: Pair) -> Pair:
-    """Log |x| + i arg x. Near |x| = 1 the logarithm of |x| is that of 1 + (a − 1)(a + 1) + b², for a ≥ b."""
+    """The sum log |x| + i arg x. Near |x| = 1 the logarithm of |x| is that of 1 + (a − 1)(a + 1) + b², for a ≥ b."""
     a, b = (c(np.absolute, part) for part in x)
     a, b = c(np.maximum, a, b), c(np.minimum, a, b)
     over = c(np.add, c(np.multiply, c(np.subtract, a, 1.0), c(np.add, a, 1.0)), c(np.square, b))
     near = c(np.logical_and, c(np.greater, over, -0.5), c(np.less, over, 1.0))
     close = c(np.multiply, 0.5, c(np.log1p, c.select(near, over, 0.0)))
-    size = c.select(near, close, c(np.log, _absolute(c, x)))
-    return size, c(np.arctan2, x[1], x[0])
+    size = _size(c, x)
+    more = size.shift * math.log(2)
+    far = c(np.add, c(np.log, size.root), c.select(size.huge, more, c.select(size.tiny, -more, 0.0)))
+    return c.select(near, close, far), c(np.arctan2, x[1], x[0])
 
 
 def power(exponent: int) -> Rule:
-    """X to the power of an integer, by repeated squaring. A negative power of 0 is NaN."""
+    """A power with an integer as its exponent, by repeated squaring. A negative power of 0 is NaN."""
 
     def rule(c: Reals, x: Pair) -> Pair:
         if exponent == 3:
@@ -257,7 +280,7 @@ def _logical(f: np.ufunc) -> Rule:
 RULES: Mapping[str, tuple[np.ufunc | None, Rule]] = {
     "add": (np.add, _each(np.add)),
     "subtract": (np.subtract, _each(np.subtract)),
-    "multiply": (np.multiply, _multiply),
+    "multiply": (np.multiply, multiply),
     "divide": (np.divide, _divide),
     "negative": (np.negative, _each(np.negative)),
     "positive": (np.positive, _same),

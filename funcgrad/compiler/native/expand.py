@@ -28,6 +28,7 @@ def expand(jaxpr: Jaxpr, has_code: Callable[[Equation], bool]) -> Jaxpr:
 
     Returns:
         A jaxpr with the same inputs, constants and types; each new equation has the source line of the one it is for.
+        The given one, if all of its equations stay.
     """
     trace = _Expanding(has_code)
     known: dict[Var, Atom] = {}
@@ -42,6 +43,8 @@ def expand(jaxpr: Jaxpr, has_code: Callable[[Equation], bool]) -> Jaxpr:
         atoms = trace.write(equation)
         if atoms is not equation.outputs:
             known.update(zip(equation.outputs, atoms, strict=True))
+    if not known:
+        return jaxpr
     expanded = Jaxpr(jaxpr.inputs, jaxpr.constants, tuple(trace.equations), tuple(map(read, jaxpr.outputs)))
     if config.CHECK:
         check(expanded)

@@ -19,11 +19,12 @@ from typing import final
 from funcgrad.compiler.native.groups import Group, Operand, finished, same
 from funcgrad.compiler.native.kernel import Compute, Fold, Load, Offset, Store
 from funcgrad.compiler.native.lower import Lowered
+from funcgrad.compiler.native.repeated import append
 from funcgrad.compiler.native.running import readable
-from funcgrad.compiler.native.steps import Block, Branch, Call, Loop, Product, Routine, Schedule, Slices, Step, Sweep
+from funcgrad.compiler.native.steps import Block, Branch, Call, Lines, Loop, Product, Routine, Schedule, Slices, Step
 from funcgrad.core.flow import Branched, Called, Looped
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal
-from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter
+from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter, Sorting
 from funcgrad.core.trace import Var
 from funcgrad.core.types import Shape
 from funcgrad.core.views import Places, Position, View, Writing, contiguous, size
@@ -83,8 +84,8 @@ class _Fuser:
                 self._reduction(equation)
             case Contraction():
                 self._product(equation)
-            case Running():
-                self._running(equation, primitive)
+            case Running() | Sorting():
+                self._lines(equation, primitive)
             case IndexMap() | Scatter():
                 self._moved(equation)
             case Lowered():
@@ -134,17 +135,17 @@ class _Fuser:
         self._made[out] = len(self._steps)
         self._steps.append(Product(equation, (places[0], places[1])))
 
-    def _running(self, equation: Equation, primitive: Running) -> None:
+    def _lines(self, equation: Equation, primitive: Running | Sorting) -> None:
         places = []
         for x in equation.inputs:
             x = self._variable(x)
             root, view = self._places[x]
-            if not readable(view, primitive.axis):
+            if isinstance(primitive, Running) and not readable(view, primitive.axis):
                 root, view = self._copied(x)
             self._store(root)
             places.append((root, view))
         self._made[equation.outputs[0]] = len(self._steps)
-        self._steps.append(Sweep(equation, tuple(places)))
+        self._steps.append(Lines(equation, tuple(places)))
 
     def _moved(self, equation: Equation) -> None:
         primitive = equation.primitive
@@ -286,7 +287,7 @@ class _Fuser:
         key = (root, view.canonical, view.offset)
         known = group.loads.get(key)
         if known is None:
-            known = group.loads[key] = Var((), root.dtype)
+            known = group.loads[key] = Var((), root.dtype, root.weak)
             group.body.append(Load(known, root, View(view.shape, view.canonical, view.offset)))
         return known
 
@@ -468,8 +469,9 @@ class _Fuser:
         steps: list[Step] = []
         for step in (*self._first, *self._steps):
             if isinstance(step, Group):
-                steps += [finished(step)] if 0 not in step.domain else []
-            elif not isinstance(step, Sweep) or 0 not in step.out.shape:
+                if 0 not in step.domain:
+                    append(steps, finished(step))
+            elif not isinstance(step, Lines) or 0 not in step.out.shape:
                 steps.append(step)
         return Schedule(steps, buffers, self._successors)
 

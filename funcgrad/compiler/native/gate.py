@@ -187,7 +187,8 @@ def _make(w: Writer, part: Value) -> Value:
     made["new.list"] = w.call("PyList_New", PTR, size)
     w.jump("made")
     w.label("new.dict")
-    made["new.dict"] = w.call("PyDict_New", PTR)
+    # a copy has room for all, and need not grow
+    made["new.dict"] = w.call("PyDict_Copy", PTR, w.word(PART, part, "thing", PTR))
     w.jump("made")
     w.label("leaf")
     made["leaf"] = w.call("PyTuple_GetItem", PTR, _RESULT, size)

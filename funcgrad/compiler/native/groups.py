@@ -109,7 +109,7 @@ def _spilled(group: Group) -> list[Statement]:
         xs = [x for x in operands(s) if isinstance(x, Var)]
         number = max((phase[x] + (x in folds) for x in xs), default=0)
         late = {
-            x: spilled.setdefault(x, Var((), x.dtype))
+            x: spilled.setdefault(x, Var((), x.dtype, x.weak))
             for x in xs
             if x not in folds and phase[x] < number and cost[x] > _DEAR
         }

@@ -119,6 +119,18 @@ class Kernel:
         return "\n".join([f"for each of [{axes}]:", *(f"  {_show(s, name)}" for s in self.body)])
 
 
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Repeated:
+    """Kernels that differ in their buffers only, none of which reads what another one writes."""
+
+    kernels: tuple[Kernel, ...]
+
+    def show(self, name: Namer) -> str:
+        """As text."""
+        return "\n".join([f"as one, {len(self.kernels)} times:", *(kernel.show(name) for kernel in self.kernels)])
+
+
 def _show(s: Statement, name: Namer) -> str:
     match s:
         case Load():

@@ -40,7 +40,8 @@ GATE = (
 # A step looks at the object in the slot `source`, with the help of `thing` and `index`, and may fill the slot `target`.
 STEP = ("kind", "source", "thing", "index", "target")
 GIVEN, HELD, IS_DICT, IS_TUPLE, IS_LIST, IS_INSTANCE, KEY, ITEM, ENTRY, ATTRIBUTE, SAME, EQUAL = range(12)
-# A part is made and put into an earlier one, of the slot `parent`, at `place`: a position or a key.
+# A part is made and put into an earlier one, of the slot `parent`, at `place`: a position or a key. A dict is made as a
+# copy of `thing`, which has its keys.
 PART = ("make", "thing", "size", "into", "parent", "place", "slot")
 NEW_TUPLE, NEW_LIST, NEW_DICT, LEAF, KNOWN = range(5)
 INTO_NOTHING, INTO_TUPLE, INTO_LIST, INTO_DICT = range(4)
@@ -52,7 +53,7 @@ PYTHON = (
     "PyEval_SaveThread", "PyEval_RestoreThread", "PyMem_RawMalloc", "PyMem_RawFree",
     "PyContextVar_Get", "PyErr_Clear", "PyErr_ExceptionMatches", "PyObject_GetAttr", "PyObject_RichCompareBool",
     "PyTuple_Size", "PyTuple_GetItem", "PyList_New", "PyList_Size", "PyList_GetItem", "PyList_SetItem",
-    "PyDict_New", "PyDict_Size", "PyDict_GetItemWithError", "PyDict_SetItem",
+    "PyDict_Copy", "PyDict_Size", "PyDict_GetItemWithError", "PyDict_SetItem",
 )  # fmt: skip
 NUMPY = ("PyArray_NewFromDescr", "PyArray_Scalar")
 OURS = ("ndarray", "bool", "True", "dict", "list", "MISS", "StoppedError", "truths", "spare", "entry")

@@ -27,7 +27,7 @@ from funcgrad.compiler.native.builder import I1, I64, Builder, Type, Value, cons
 from funcgrad.compiler.native.folds import Folding, folding
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Offset, Statement, Store, operands, reads
 from funcgrad.compiler.native.nest import Access, Axis, Nest, plan_nest
-from funcgrad.compiler.native.scalars import code, combine
+from funcgrad.compiler.native.scalars import code, combine, overflow
 from funcgrad.compiler.native.scalars_convert import constant_of, convert, from_memory, memory_lane, to_memory
 from funcgrad.core.ir import Atom, Literal
 from funcgrad.core.trace import Var
@@ -346,19 +346,19 @@ class LoopWriter:
 
     def _load_second(self, s: Load, here: _Here) -> None:
         """Load every second element; its twin comes along, where there is one."""
-        twin = self._twins.get(s)
-        if isinstance(twin, Load) and twin.view.offset < s.view.offset:
-            s, twin = twin, s
         if s.out in self._values:
             return
+        twin = self._twins.get(s)
+        second = isinstance(twin, Load) and twin.view.offset < s.view.offset
         b, dtype, lanes = self._b, s.buffer.dtype, self.nest.lanes
         lane, size = memory_lane(dtype), int(dtype.itemsize)
         out: list[Lanes] = []
         for u in range(here.vectors):
-            place = b.offset(self._places[s], 2 * u * lanes, lane)
+            # by the place of this one: in this phase, the twin may have none
+            place = b.offset(self._places[s], 2 * u * lanes - second, lane)
             xs = interleaved.load(b, lane, lanes, place, size, here.mask, twin is not None)
             out.append([from_memory(b, x, dtype) for x in xs])
-        for k, load in enumerate((s, twin)):
+        for k, load in enumerate((twin, s) if second else (s, twin)):
             if isinstance(load, Load):
                 self._values[load.out] = [xs[k] for xs in out]
 
@@ -387,6 +387,8 @@ class LoopWriter:
     def _compute(self, s: Compute, here: _Here) -> Lanes:
         inputs = [self._read(x, here) for x in s.inputs]
         count = max(map(len, inputs))
+        for wrong in overflow(self._b, s.primitive, [x[0] for x in inputs], s.inputs):
+            self._note(wrong, None)
         out = []
         for u in range(count):
             xs = [x[u if len(x) > 1 else 0] for x in inputs]
@@ -407,8 +409,7 @@ class LoopWriter:
         out = []
         for place, spread in places:
             if place.type.lanes > 1:
-                mask = here.mask or constant(Type("i1", place.type.lanes), True)
-                x = self._gather(type.lane, place, size, mask)
+                x = self._gather(type.lane, place, size, here.mask)
             elif spread:
                 x = self._consecutive(s, type.lane, place, size, here.mask, spread)
             else:
@@ -494,12 +495,19 @@ class LoopWriter:
         self._b.module.declare_text(name, f"declare {type} @{name}(ptr, {mask.type}, {type})")
         return self._b.emit(f"call {type} @{name}({place}, {mask}, {rest})", type)
 
-    def _gather(self, lane: str, places: Value, size: int, mask: Value) -> Value:
-        type = Type(lane, places.type.lanes)
+    def _gather(self, lane: str, places: Value, size: int, mask: Value | None) -> Value:
+        b, type = self._b, Type(lane, places.type.lanes)
+        if mask is None:
+            # in many processors faster than the instruction that gathers
+            x = Value("poison", type)
+            for i in range(type.lanes):
+                one = b.load(Type(lane), b.lane(places, i), size)
+                x = b.emit(f"insertelement {x}, {one}, i64 {i}", type)
+            return x
         name = f"llvm.masked.gather.{type.suffix}.{places.type.suffix}"
-        self._b.module.declare_text(name, f"declare {type} @{name}({places.type}, {mask.type}, {type})")
+        b.module.declare_text(name, f"declare {type} @{name}({places.type}, {mask.type}, {type})")
         at = f"{places.type} align {size} {places.text}"
-        return self._b.emit(f"call {type} @{name}({at}, {mask}, {type} zeroinitializer)", type)
+        return b.emit(f"call {type} @{name}({at}, {mask}, {type} zeroinitializer)", type)
 
     def _store(self, s: Store, here: _Here) -> None:
         b = self._b
@@ -516,9 +524,8 @@ class LoopWriter:
                 continue
             x = b.splat(x, self.nest.lanes)
             if s.combine is not None:
-                mask = here.mask or constant(Type("i1", x.type.lanes), True)
                 if place.type.lanes > 1:
-                    there = self._gather(x.type.lane, place, size, mask)
+                    there = self._gather(x.type.lane, place, size, here.mask)
                 else:
                     there = self._consecutive(s, x.type.lane, place, size, here.mask, spread)
                 both = combine(b, s.combine, from_memory(b, there, dtype), from_memory(b, x, dtype), dtype)
@@ -528,10 +535,7 @@ class LoopWriter:
     def _write(self, x: Value, place: Value, size: int, mask: Value | None, stride: int) -> None:
         b = self._b
         if place.type.lanes > 1:
-            mask = mask or constant(Type("i1", x.type.lanes), True)
-            name = f"llvm.masked.scatter.{x.type.suffix}.{place.type.suffix}"
-            b.module.declare_text(name, f"declare void @{name}({x.type}, {place.type}, {mask.type})")
-            b.do(f"call void @{name}({x}, {place.type} align {size} {place.text}, {mask})")
+            self._scatter(x, place, size, mask)
             return
         if stride == -1:
             order = list(range(x.type.lanes))[::-1]
@@ -543,6 +547,16 @@ class LoopWriter:
         name = f"llvm.masked.store.{x.type.suffix}.p0"
         b.module.declare_text(name, f"declare void @{name}({x.type}, ptr, {mask.type})")
         b.do(f"call void @{name}({x}, ptr align {size} {place.text}, {mask})")
+
+    def _scatter(self, x: Value, places: Value, size: int, mask: Value | None) -> None:
+        b = self._b
+        if mask is None:
+            for i in range(x.type.lanes):
+                b.store(b.lane(x, i), b.lane(places, i), size)
+            return
+        name = f"llvm.masked.scatter.{x.type.suffix}.{places.type.suffix}"
+        b.module.declare_text(name, f"declare void @{name}({x.type}, {places.type}, {mask.type})")
+        b.do(f"call void @{name}({x}, {places.type} align {size} {places.text}, {mask})")
 
 
 def _phases(kernel: Kernel, nest: Nest) -> list[tuple[list[Statement], list[Statement]]]:

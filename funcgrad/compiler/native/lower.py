@@ -64,6 +64,8 @@ class Lowered(Program):
 
 def lower(jaxpr: Jaxpr, has_code: HasCode) -> Jaxpr:
     """The same function, with lowered operations in place of the programs that can be."""
+    if not any(isinstance(equation.primitive, Program) for equation in jaxpr.equations):
+        return jaxpr
     equations: list[Equation] = []
     for equation in jaxpr.equations:
         primitive = equation.primitive

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from funcgrad.compiler.native.kernel import Kernel, Load, Store
-from funcgrad.compiler.native.steps import Branch, Call, Loop, Product, Routine, Step, Sweep
+from funcgrad.compiler.native.kernel import Kernel, Load, Repeated, Store
+from funcgrad.compiler.native.steps import Branch, Call, Lines, Loop, Product, Routine, Step
 from funcgrad.core.trace import Var
 from funcgrad.core.views import size
 
@@ -101,7 +101,7 @@ def buffers_of(step: Step) -> tuple[Sequence[Var], Sequence[Var]]:
     reads: list[Var]
     writes: Sequence[Var]
     match step:
-        case Product() | Sweep():
+        case Product() | Lines():
             reads, writes = [root for root, _ in step.operands], [step.out]
         case Call():
             reads, writes = [x.root for x in step.operands], step.outputs
@@ -112,6 +112,9 @@ def buffers_of(step: Step) -> tuple[Sequence[Var], Sequence[Var]]:
         case Kernel():
             reads = [s.buffer for s in step.body if isinstance(s, Load)]
             writes = [s.buffer for s in step.body if isinstance(s, Store)]
+        case Repeated():
+            both = [buffers_of(kernel) for kernel in step.kernels]
+            reads, writes = [v for read, _ in both for v in read], [v for _, written in both for v in written]
     return tuple(dict.fromkeys(reads)), tuple(dict.fromkeys(writes))
 
 

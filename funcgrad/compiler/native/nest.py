@@ -19,6 +19,8 @@ Access: TypeAlias = Load | Store
 # in instructions: what an element costs that is gathered or scattered, and what a fold of the lanes of a vector does
 _GATHERED = 1.5
 _ACROSS = 10
+# so many elements are gathered or scattered at a time, at most: each of them is written out
+_SINGLES = 16
 
 
 @final
@@ -76,6 +78,8 @@ def plan_nest(kernel: Kernel, vector_bytes: int) -> Nest:
     if along is None:
         return Nest(outer, inner, None, 1, 1, depends)
     lanes = min(most, 1 << (along.length - 1).bit_length())
+    if _singles(kernel, along, depends):
+        lanes = min(lanes, _SINGLES)
     outer = _ordered(kernel, outer, along)
     if along in inner:
         inner = [*(a for a in inner if a is not along), along]
@@ -197,6 +201,11 @@ def _consecutive(s: Access, axis: Axis, depends: Mapping[Var | Store, frozenset[
     )
 
 
+def _singles(kernel: Kernel, axis: Axis, depends: Mapping[Var | Store, frozenset[Axis]]) -> int:
+    """How many accesses gather or scatter lanes along this axis."""
+    return sum(not _consecutive(s, axis, depends) for s in kernel.accesses)
+
+
 def _ordered(kernel: Kernel, outer: list[Axis], along: Axis) -> list[Axis]:
     """The outer loops, the one with lanes last; but outside of a loop along which some access is consecutive.
 
@@ -213,7 +222,8 @@ def _ordered(kernel: Kernel, outer: list[Axis], along: Axis) -> list[Axis]:
 def _unroll(kernel: Kernel, along: Axis, lanes: int, depends: Mapping[Var | Store, frozenset[Axis]]) -> int:
     """More vectors at a time for short bodies, and for those of folds, where each step waits for the one before."""
     there = list(_within(kernel, along, depends))
-    work = sum(_weight(s) for s in there)
+    # each lane that is gathered takes instructions of its own
+    work = sum(_weight(s) for s in there) + lanes * _singles(kernel, along, depends)
     folds = any(isinstance(s, Fold) for s in kernel.body)
     wanted = 4 if work <= (12 if folds else 6) else 2 if work <= 24 else 1
     while wanted > 1 and along.length < wanted * lanes:

@@ -52,6 +52,9 @@ class Part:
         outputs: How many outputs.
         external: Gives the place of a routine in the table of externals.
         vector_bytes: The size of a vector of the machine.
+
+    Attributes:
+        inputs: How many inputs the function has.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class Part:
         self.b = b
         self.memory = memory
         self.vector_bytes = vector_bytes
-        self._inputs = inputs
+        self.inputs = inputs
         self._arena = inputs + outputs
         self._external = external
         self._slots: dict[int, Value] = {}
@@ -99,7 +102,7 @@ class Part:
     def pointer(self, v: Var) -> Value:
         """The address of a buffer, or of the cell of one."""
         kind, at = self.place(v)
-        return self.b.offset(self.arena, at, "i8") if kind == 2 else self._slot(at + kind * self._inputs)
+        return self.b.offset(self.arena, at, "i8") if kind == 2 else self._slot(at + kind * self.inputs)
 
     def prepare(self, *buffers: Var) -> None:
         """Load the addresses of buffers here, for code that branches."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from funcgrad.compiler.native import contraction as products
-from funcgrad.compiler.native import running, scalars
+from funcgrad.compiler.native import running, scalars, sorting
 from funcgrad.compiler.native.complex_parts import has_rule, is_complex, part_dtype
 from funcgrad.compiler.native.lower import Lowered
 from funcgrad.compiler.native.scalars_convert import lane_of
 from funcgrad.core.flow import Looped
 from funcgrad.core.ir import Equation, Jaxpr
-from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter
+from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter, Sorting
 from funcgrad.core.trace import Var
 from funcgrad.core.views import Places, contiguous
 
@@ -119,8 +119,9 @@ def has_code(equation: Equation) -> bool:
     if primitive.multiple or primitive.effect or any(n < 0 for x in values for n in x.shape):
         return False
     if is_complex(equation):
-        moves = isinstance(primitive, IndexMap | Scatter)
-        return (not moves or _moves(equation, primitive)) and has_rule(equation)
+        if isinstance(primitive, IndexMap | Scatter) and not _moves(equation, primitive):
+            return False
+        return has_rule(equation)
     if any(lane_of(x.dtype) is None for x in values):
         return False
     match primitive:
@@ -132,6 +133,8 @@ def has_code(equation: Equation) -> bool:
             return len({x.dtype for x in values}) == 1 and products.has_code(*(x.dtype for x in values))
         case Running():
             return running.has_code(equation)
+        case Sorting():
+            return sorting.has_code(equation)
         case IndexMap() | Scatter():
             return _moves(equation, primitive)
     return False

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
-from funcgrad.compiler.native import blas, flow, running
+from funcgrad.compiler.native import blas, flow, repeated, running, sorting
 from funcgrad.compiler.native import contraction as products
 from funcgrad.compiler.native.builder import I64, PTR, Builder, Module, Value
-from funcgrad.compiler.native.kernel import Kernel
+from funcgrad.compiler.native.kernel import Kernel, Repeated
 from funcgrad.compiler.native.loops import LoopWriter
 from funcgrad.compiler.native.memory import Memory, buffers_of, plan_memory
 from funcgrad.compiler.native.part import FRAME, Function, Part
-from funcgrad.compiler.native.steps import Branch, Call, Loop, Product, Routine, Step, Sweep, routines_of
-from funcgrad.core.kinds import Contraction, Running
+from funcgrad.compiler.native.steps import Branch, Call, Lines, Loop, Product, Routine, Step, routines_of
+from funcgrad.core.kinds import Contraction, Running, Sorting
+from funcgrad.core.trace import Var
 from funcgrad.core.views import contiguous, size
 
 # in instructions; a function is closed when it has more
@@ -134,18 +135,36 @@ class ProgramWriter:
                 reads, writes = buffers_of(step)
                 buffers = sorted(dict.fromkeys((*reads, *writes)), key=part.place)
                 LoopWriter(part.b, step, {v: part.pointer(v) for v in buffers}, part.record, self._bytes).write()
+            case Repeated():
+                self._repeated(part, step)
             case Product():
                 self._product(part, number, step)
-            case Sweep():
-                self._sweep(part, step)
+            case Lines():
+                self._lines(part, number, step)
             case Call() | Branch() | Loop():
                 flow.emit(part, number, step, self._functions)
 
-    def _sweep(self, part: Part, step: Sweep) -> None:
+    def _repeated(self, part: Part, step: Repeated) -> None:
+        def place(v: Var) -> tuple[bool, int]:
+            kind, at = part.place(v)
+            return kind == 2, at + (kind == 1) * part.inputs
+
+        def write(kernel: Kernel, pointers: Mapping[Var, Value]) -> None:
+            LoopWriter(part.b, kernel, pointers, part.record, self._bytes).write()
+
+        repeated.emit(part.b, step, place, FRAME, part.arena, write)
+
+    def _lines(self, part: Part, number: int, step: Lines) -> None:
         primitive = step.equation.primitive
-        assert isinstance(primitive, Running)
         operands = [(part.pointer(root), root.dtype, view) for root, view in step.operands]
-        running.emit(part.b, primitive, operands, (part.pointer(step.out), step.out.dtype), self._bytes)
+        out = (part.pointer(step.out), step.out.dtype)
+        if isinstance(primitive, Sorting):
+            scratch = part.scratch(number)
+            assert scratch is not None
+            sorting.emit(part.b, primitive, operands[0], out, scratch, self._bytes)
+            return
+        assert isinstance(primitive, Running)
+        running.emit(part.b, primitive, operands, out, self._bytes)
 
     def _product(self, part: Part, number: int, step: Product) -> None:
         lane = products.lane_of_dtype(step.out.dtype)
@@ -161,8 +180,11 @@ class ProgramWriter:
         return self.externals.index(name)
 
     def _scratch(self, step: Step) -> int:
-        if isinstance(step, Kernel | Sweep):
+        if isinstance(step, Kernel | Repeated):
             return 0
+        if isinstance(step, Lines):
+            ((root, view), *_), primitive = step.operands, step.equation.primitive
+            return sorting.scratch_bytes(primitive, root.dtype, view) if isinstance(primitive, Sorting) else 0
         if not isinstance(step, Product):
             return flow.scratch_bytes(step, self._functions)
         (_, v1), (_, v2) = step.operands
@@ -173,8 +195,10 @@ class ProgramWriter:
         match step:
             case Kernel():
                 return size(step.domain)
-            case Sweep():
-                return size(step.out.shape)
+            case Repeated():
+                return sum(map(self._work, step.kernels))
+            case Lines():
+                return size(step.out.shape) * (20 if isinstance(step.equation.primitive, Sorting) else 1)
             case Product():
                 shapes = (*step.operands[0][1].shape, *step.operands[1][1].shape)
                 lengths = dict(zip("".join(terms_of(step)[:2]), shapes, strict=True))

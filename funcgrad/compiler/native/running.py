@@ -1,11 +1,9 @@
 """Running folds as code: each element of a line is made of the one before it.
 
 Where the line is not the last axis, the lanes of vectors go across lines, and each line is computed in order. Along the
-last axis an order of additions that has no chain of n steps is faster. A block of lanes is halved: the fold of the
-first half is folded into each element of the second one, and each half is made in the same way (Sklansky,
-Conditional-sum addition logic, IRE Transactions on Electronic Computers 9, 1960). Then comes what was before the block.
-So the error grows with the number of blocks and not of elements, and a running sum of numbers that are not negative
-never decreases, as rounding preserves order.
+last axis an order of additions that has no chain of n steps is faster: the lanes of one vector are folded by halves,
+then comes what was before them. So the error grows with the number of vectors and not of elements, and a running sum of
+numbers that are not negative never decreases, as rounding preserves order.
 
 What is not associative in its range is computed in order: products of floats, whose parts may overflow or vanish where
 the product does not; half precision, which is rounded to so few digits that the order is seen; and recurrences. A line
@@ -15,25 +13,24 @@ of sums that are not all finite is computed again, in order, so that it is infin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import final
 
 import numpy as np
 
-from funcgrad.compiler.native.builder import I1, I64, Builder, Type, Value, constant
+from funcgrad.compiler.native.builder import I1, Builder, Type, Value, constant
 from funcgrad.compiler.native.folds import neutral
+from funcgrad.compiler.native.lines import Stream, each, prefixes, split, streams
 from funcgrad.compiler.native.scalars import combine
-from funcgrad.compiler.native.scalars_convert import convert, from_memory, lane_of, memory_lane, to_memory
+from funcgrad.compiler.native.scalars_convert import convert, from_memory, lane_of, to_memory
 from funcgrad.core.ir import Equation
 from funcgrad.core.kinds import Running
-from funcgrad.core.types import DType, Shape
+from funcgrad.core.types import DType
 from funcgrad.core.views import View, contiguous
 
 _FOLDS = (np.add, np.multiply, np.maximum, np.minimum)
 # so many vectors of one line across lines stay in registers; wider ones are read back from memory, row by row
 _IN_REGISTERS = 8
-# vectors that one step of a loop handles
-_UNROLL = 4
 # so many elements of a line are written one after the other, without a loop
 _SHORT = 8
 
@@ -56,38 +53,6 @@ def readable(view: View, axis: int) -> bool:
     return view.canonical[last] in ((0, 1, -1) if last == axis else (0, 1))
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """A view of a buffer that is read or written line by line.
-
-    Attributes:
-        pointer: The address of its first element.
-        dtype: What stands there.
-        strides: Along each axis.
-    """
-
-    pointer: Value
-    dtype: DType
-    strides: tuple[int, ...]
-
-    @property
-    def lane(self) -> str:
-        """The type of an element in memory."""
-        return memory_lane(self.dtype)
-
-    def at(self, b: Builder, axis: int, index: Value | int) -> Stream:
-        """The same at an index of an axis."""
-        stride = self.strides[axis]
-        if not stride:
-            return self
-        if isinstance(index, int):
-            shift: Value | int = index * stride
-        else:
-            shift = index if stride == 1 else b.op("mul", index, Value(str(stride), I64))
-        return replace(self, pointer=b.offset(self.pointer, shift, self.lane))
-
-
 def emit(
     b: Builder,
     primitive: Running,
@@ -106,37 +71,12 @@ def emit(
     """
     shape = operands[0][2].shape
     views = [*(view for _, _, view in operands), contiguous(shape)]
-    axis, *lines = _axes(shape, views, primitive.axis, primitive.reverse)
-    streams = []
-    for k, (pointer, dtype) in enumerate([*((p, d) for p, d, _ in operands), out]):
-        strides = (axis.strides[k], *(line.strides[k] for line in lines))
-        first = views[k].offset + ((1 - axis.length) * axis.strides[k] if primitive.reverse else 0)
-        streams.append(Stream(b.offset(pointer, first, memory_lane(dtype)), dtype, strides))
-    lengths = (axis.length, *(line.length for line in lines))
-    across = bool(lines) and lines[-1].strides[-1] == 1
-    _Writer(b, primitive, lengths, across, vector_bytes).loops(1, streams)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class _Axis:
-    length: int
-    strides: tuple[int, ...]
-
-
-def _axes(shape: Shape, views: Sequence[View], along: int, reverse: bool) -> list[_Axis]:
-    """The axis of the lines, in running order, and the others, as few as may be."""
-    axes = [_Axis(n, tuple(v.canonical[i] for v in views)) for i, n in enumerate(shape)]
-    line = axes.pop(along)
-    lines: list[_Axis] = []
-    for axis in axes:
-        if axis.length == 1:
-            continue
-        if lines and all(s == t * axis.length for s, t in zip(lines[-1].strides, axis.strides, strict=True)):
-            axis = _Axis(lines.pop().length * axis.length, axis.strides)
-        lines.append(axis)
-    sign = -1 if reverse else 1
-    return [_Axis(line.length, tuple(sign * s for s in line.strides)), *lines]
+    axes = split(shape, views, primitive.axis, primitive.reverse)
+    buffers = [*((pointer, dtype) for pointer, dtype, _ in operands), out]
+    there = streams(b, buffers, views, axes, primitive.reverse)
+    lengths = tuple(axis.length for axis in axes)
+    across = len(axes) > 1 and axes[-1].strides[-1] == 1
+    _Writer(b, primitive, lengths, across, vector_bytes).loops(1, there)
 
 
 @final
@@ -163,7 +103,9 @@ class _Writer:
     def loops(self, axis: int, streams: Sequence[Stream]) -> None:
         """The loops over the axes from this one on, and the lines within."""
         if axis < len(self._lengths) - self._across:
-            self._each(self._lengths[axis], lambda i: self.loops(axis + 1, [s.at(self._b, axis, i) for s in streams]))
+            each(
+                self._b, self._lengths[axis], lambda i: self.loops(axis + 1, [s.at(self._b, axis, i) for s in streams])
+            )
             return
         length = self._lengths[0]
         if self._primitive.exclusive:
@@ -174,13 +116,6 @@ class _Writer:
             self._rows(length, streams)
         elif length:
             self._line(length, streams)
-
-    def _each(self, length: int, body: Callable[[Value], None]) -> None:
-        def step(i: Value, _: list[Value]) -> Sequence[Value]:
-            body(i)
-            return ()
-
-        self._b.loop(0, length, 1, (), step)
 
     # ── elements
 
@@ -239,21 +174,16 @@ class _Writer:
         """Run `body` for all vectors of a row."""
         b, width, last = self._b, self._lengths[-1], len(self._lengths) - 1
         most = self._most(streams[-1].dtype)
-        block = most * _UNROLL
-        whole = width - width % block if width >= 2 * block else 0
-
-        def some(start: Value | int, pieces: Sequence[tuple[int, int]]) -> None:
-            there = [s.at(b, last, start) for s in streams]
-            for at, lanes in pieces:
-                body([s.at(b, last, at) for s in there], lanes)
+        whole = width - width % most if width >= 2 * most else 0
 
         def step(j: Value, _: list[Value]) -> Sequence[Value]:
-            some(j, self._pieces(0, block, most))
+            body([s.at(b, last, j) for s in streams], most)
             return ()
 
         if whole:
-            b.loop(0, whole, block, (), step)
-        some(0, self._pieces(whole, width, most))
+            b.loop(0, whole, most, (), step)
+        for at, lanes in self._pieces(whole, width, most):
+            body([s.at(b, last, at) for s in streams], lanes)
 
     def _rows(self, length: int, streams: Sequence[Stream]) -> None:
         b, out = self._b, streams[-1]
@@ -274,7 +204,7 @@ class _Writer:
         self._columns(streams, lambda part, lanes: self._next(None, part, lanes))
         if length > 1:
             above, below = [out], [*(s.at(b, 0, 1) for s in streams)]
-            self._each(length - 1, lambda i: self._row([s.at(b, 0, i) for s in (*above, *below)]))
+            each(b, length - 1, lambda i: self._row([s.at(b, 0, i) for s in (*above, *below)]))
 
     def _row(self, streams: Sequence[Stream]) -> None:
         """One row of the result, from the one before it, which is the first stream."""
@@ -323,21 +253,11 @@ class _Writer:
         start = constant(Type(lane, lanes), neutral(self._primitive.fold, dtype))
         carried = [start, constant(start.type, 0)] if summed else [start]
 
-        def blocks(count: int) -> Callable[[Value, list[Value]], list[Value]]:
-            def step(i: Value, there: list[Value]) -> list[Value]:
-                at = [s.at(b, 0, i) for s in streams]
-                parts = [self._prefix([s.at(b, 0, u * lanes) for s in at], lanes) for u in range(count)]
-                for u, part in enumerate(parts):
-                    there = self._after(there, part, streams[-1], [s.at(b, 0, u * lanes) for s in at][-1])
-                return there
+        def block(i: Value, there: list[Value]) -> list[Value]:
+            at = [s.at(b, 0, i) for s in streams]
+            return self._after(there, self._prefix(at, lanes), streams[-1], at[-1])
 
-            return step
-
-        count = _UNROLL if length >= _UNROLL * lanes else 1
-        whole = length - length % (count * lanes)
-        carried = b.loop(0, whole, count * lanes, carried, blocks(count))
-        if length - whole >= lanes:
-            carried = b.loop(whole, length - length % lanes, lanes, carried, blocks(1))
+        carried = b.loop(0, length - length % lanes, lanes, carried, block)
         return b.lane(carried[0], 0), (self._any_odd(carried[1]) if summed else None)
 
     def _any_odd(self, noted: Value) -> Value:
@@ -360,15 +280,7 @@ class _Writer:
         y = convert(b, from_memory(b, y, x.dtype), x.dtype, out.dtype)
         if x.strides[0] == -1:
             y = b.shuffle(y, y, self._order(x, lanes))
-        half = 1
-        while half < lanes:
-            # the last element of each first half, for all of its second half
-            order = [(j & ~(2 * half - 1)) + half - 1 if j & half else j for j in range(lanes)]
-            second = ", ".join(f"i1 {'true' if j & half else 'false'}" for j in range(lanes))
-            both = combine(b, self._primitive.fold, b.shuffle(y, y, order), y, out.dtype)
-            y = b.select(Value(f"<{second}>", Type("i1", lanes)), both, y)
-            half *= 2
-        return y
+        return prefixes(b, y, lambda first, second: combine(b, self._primitive.fold, first, second, out.dtype))
 
     def _after(self, carried: Sequence[Value], part: Value, out: Stream, at: Stream) -> list[Value]:
         """A block with what comes before it: written, and what then comes before the next one."""

@@ -9,7 +9,7 @@ leave undefined, gives what NumPy gives.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -20,6 +20,7 @@ from funcgrad.compiler.native import scalars_division as division
 from funcgrad.compiler.native import shared
 from funcgrad.compiler.native.builder import Builder, Value
 from funcgrad.compiler.native.scalars_convert import convert, lane_of, truth
+from funcgrad.compiler.native.scalars_integers import COMPARISONS, compare, compared_apart, fits, is_lost, narrowed
 from funcgrad.compiler.native.vectormath import FUNCTIONS
 from funcgrad.compiler.native.vectormath.power import power_of_number
 from funcgrad.core.ir import Atom, Equation, Literal
@@ -236,8 +237,12 @@ def has_code(equation: Equation) -> bool:
         return True
     if key is np.power:
         return _power_code(equation.inputs, out) is not None
+    if key in COMPARISONS and compared_apart(equation.inputs):
+        return True
     loop = _loop(primitive, equation.inputs)
     if loop is None or any(lane_of(dtype) is None for dtype in loop):
+        return False
+    if not all(map(fits, equation.inputs, loop)):
         return False
     if key in _DIVISIONS or key in _ROUNDED_LAST:
         return loop[0].kind in "iuf" and (key in _DIVISIONS or loop[0].kind == "f")
@@ -285,12 +290,25 @@ def code(b: Builder, primitive: Elementwise, xs: Sequence[Value], atoms: Sequenc
         assert power is not None
         converted = [convert(b, x, a.dtype, out.dtype) for x, a in zip(xs, atoms, strict=True)]
         return _in_float(power)(b, out.dtype, converted)
+    if key in COMPARISONS and compared_apart(atoms):
+        return compare(b, COMPARISONS[key], xs, atoms)
     loop = _loop(primitive, atoms)
     assert loop is not None
     xs = [convert(b, x, a.dtype, dtype) for x, a, dtype in zip(xs, atoms, loop[:-1], strict=True)]
     y = _in_float(_code_of(primitive, key, atoms))(b, loop[0], xs)
     # a question in half precision is answered in one bit all the same
     return convert(b, y, loop[-1], out.dtype)
+
+
+def overflow(b: Builder, primitive: Elementwise, xs: Sequence[Value], atoms: Sequence[Atom]) -> Iterator[Value]:
+    """For each operand that NumPy might refuse, being a Python integer, whether it is too large for the dtype."""
+    key = key_of(primitive)
+    if not any(x.weak and isinstance(x, Var) for x in atoms) or key in ("convert", "weaken", "select", np.power):
+        return
+    loop = _loop(primitive, atoms)
+    if loop is None or (key in COMPARISONS and compared_apart(atoms)):
+        return
+    yield from (is_lost(b, x, d) for x, a, d in zip(xs, atoms, loop[:-1], strict=True) if narrowed(a, d))
 
 
 def _code_of(primitive: Elementwise, key: Any, atoms: Sequence[Atom]) -> Code:

@@ -1,8 +1,8 @@
 """A schedule: what a native function does, step by step.
 
-    Kernel   a loop nest (see `kernel`)
+    Kernel   a loop nest (see `kernel`), or several that are Repeated
     Product  a contraction
-    Sweep    a running operation, such as a cumulative sum
+    Lines    an operation along one axis, such as a cumulative sum or a sort
     Call     another function, once
     Branch   one of several functions
     Loop     a function again and again
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
-from funcgrad.compiler.native.kernel import Kernel
+from funcgrad.compiler.native.kernel import Kernel, Repeated
 from funcgrad.core.ir import Equation, Jaxpr, Namer
 from funcgrad.core.trace import Var
 from funcgrad.core.views import View
@@ -43,8 +43,8 @@ class Product:
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
-class Sweep:
-    """A running operation, on views of buffers."""
+class Lines:
+    """An operation along one axis, on views of buffers."""
 
     equation: Equation
     operands: tuple[tuple[Var, View], ...]
@@ -200,7 +200,7 @@ class Loop:
 
 
 Flow: TypeAlias = Call | Branch | Loop
-Step: TypeAlias = Kernel | Product | Sweep | Flow
+Step: TypeAlias = Kernel | Repeated | Product | Lines | Flow
 
 
 @final
