@@ -21,7 +21,7 @@ import numpy as np
 from funcgrad.core.errors import InternalError
 from funcgrad.core.ir import Jaxpr, Literal
 from funcgrad.core.trace import Var
-from funcgrad.core.types import Array, is_inexact
+from funcgrad.core.types import Array, is_inexact, native
 
 Noise: TypeAlias = Callable[[Any], Any]
 
@@ -126,7 +126,7 @@ def _equal(y: Any, z: Any) -> Any:
 def _wrong(y: Any, z: Any, allowed: Any) -> Any:
     """Where two results differ by more than is allowed; everywhere if they have other types."""
     a, b = np.asarray(y), np.asarray(z)
-    if a.shape != b.shape or a.dtype != b.dtype:
+    if a.shape != b.shape or native(a.dtype) != native(b.dtype):
         return np.ones((), bool)
     if not is_inexact(a.dtype):
         return np.asarray(a != b)
@@ -153,7 +153,7 @@ def _size(z: Any) -> Any:
 def _refuse(jaxpr: Jaxpr, place: int, y: Any, z: Any, wrong: Any) -> None:
     a, b = np.asarray(y), np.asarray(z)
     what = f"output {place} of {len(jaxpr.outputs)} of a compiled program"
-    if a.shape != b.shape or a.dtype != b.dtype:
+    if a.shape != b.shape or native(a.dtype) != native(b.dtype):
         found, other = (f"{x.dtype}{list(x.shape)}" for x in (a, b))
         raise InternalError(f"{what} is {found}, but NumPy gives {other}\n{jaxpr!r}")
     at = tuple(map(int, np.argwhere(wrong)[0]))

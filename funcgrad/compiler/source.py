@@ -22,7 +22,8 @@ from funcgrad.core.primitive import Primitive
 from funcgrad.core.trace import Var
 from funcgrad.core.types import Array
 
-_RESERVED = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "explain", "tidy", "unshare", "copy"})
+_HELPERS = ("explain", "tidy", "unshare", "copy", "number")
+_RESERVED = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *_HELPERS})
 _OUT_BY_NAME = frozenset({np.maximum, np.minimum})
 # equations begin behind the line of `def` and that of `try`
 FIRST_LINE = 3
@@ -40,7 +41,7 @@ class Writer:
     def __init__(self, jaxpr: Jaxpr, plan: Plan) -> None:
         self.jaxpr = jaxpr
         self.plan = plan
-        self.names: dict[str, Any] = {"tidy": tidy, "unshare": unshare, "copy": copy}
+        self.names: dict[str, Any] = {"tidy": tidy, "unshare": unshare, "copy": copy, "number": number}
         self.local: dict[Var, str] = {}
         self._namer = Namer()
         self._known: dict[Any, str] = {}
@@ -116,6 +117,8 @@ class Writer:
 
     def _handed(self, x: Atom, handover: Handover) -> str:
         name = self._atom(x)
+        if isinstance(x, Var) and not x.shape:
+            return f"number({name}), "
         match handover:
             case Handover.AS_IS:
                 return f"{name}, "
@@ -186,6 +189,11 @@ def tidy(y: Array) -> Array:
 def unshare(y: Array, x: Array) -> Array:
     """`y`, or a copy where it may be a view of `x` or `x` itself."""
     return y.copy() if y.__class__ is np.ndarray and (y.base is not None or y is x) else y
+
+
+def number(y: Array) -> Array:
+    """What has no axes, as a number, as machine code returns it."""
+    return y[()] if y.__class__ is np.ndarray else y
 
 
 def copy(y: Array) -> Array:

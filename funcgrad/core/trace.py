@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from funcgrad.core.types import Array, ArrayType, DType, Shape
+from funcgrad.core.types import Array, ArrayType, DType, Shape, native
 
 if TYPE_CHECKING:
     from funcgrad.core.errors import SourceLine
@@ -44,7 +44,7 @@ class Var:
 
     def __init__(self, shape: Shape, dtype: DType, weak: bool = False) -> None:
         self.shape = shape
-        self.dtype = dtype
+        self.dtype = dtype if dtype.isnative else native(dtype)
         self.weak = weak
 
     @property

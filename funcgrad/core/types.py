@@ -59,6 +59,8 @@ class ArrayType:
         if type(self.shape) is not tuple or not isinstance(self.dtype, np.dtype):
             object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
             object.__setattr__(self, "dtype", np.dtype(self.dtype))
+        if not self.dtype.isnative:
+            object.__setattr__(self, "dtype", native(self.dtype))
 
     @property
     def ndim(self) -> int:
@@ -70,6 +72,11 @@ class ArrayType:
 
     def __repr__(self) -> str:
         return show(self)
+
+
+def native(dtype: DType) -> DType:
+    """The dtype in the byte order of this machine; that in which an array keeps its bytes is not part of its type."""
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
 def show(t: Typed) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.primitive import Cotangent
-from funcgrad.core.types import PYTHON_SCALARS, Array, DType, Typed
+from funcgrad.core.types import PYTHON_SCALARS, Array, DType, Typed, type_of
 from funcgrad.ops.pointwise import Binary, Unary, in_float, of_ufunc, only_where, select
 
 
@@ -62,6 +62,11 @@ def _or_numpy(compute: Callable[..., Any], ufunc: np.ufunc) -> Callable[..., Any
             return ufunc(x1, x2).item()
 
     return safe
+
+
+def _invert(x: Array) -> Array:
+    # Python's own operator takes a bool for an int
+    return ~x if x.__class__ is int else np.invert(x)
 
 
 _divide = _or_numpy(operator.truediv, np.divide)
@@ -113,8 +118,21 @@ def _float_part(*types: Typed) -> DType:
     return np.empty(0, types[0].dtype).real.dtype
 
 
-def _scipy(name: str) -> Callable[..., Any]:
-    """A ufunc of scipy.special, which is imported when it is first called."""
+def _with_zero(ufunc: np.ufunc) -> Callable[[Typed], DType]:
+    """The dtype rule of `ufunc(x, 0)`."""
+    return lambda t: of_ufunc(ufunc)(t, PYTHON_SCALARS[int])
+
+
+_float_dtype = of_ufunc(np.sqrt)
+# the same, but for no complex numbers
+_real_dtype = of_ufunc(np.cbrt)
+_logaddexp_dtype = of_ufunc(np.logaddexp)
+_float_dtype_of_two = of_ufunc(np.true_divide)
+_UNKNOWN = frozenset({*PYTHON_SCALARS, *map(np.dtype, ("f2", "?", "i1", "u1", "i2", "u2"))})
+
+
+def _scipy(name: str, dtype: Callable[..., DType]) -> Callable[..., Any]:
+    """A ufunc of scipy.special, which is imported when it is first called, with the dtype rule of its results."""
     loaded: list[Callable[..., Any]] = []
 
     def call(*xs: Array) -> Array:
@@ -123,9 +141,9 @@ def _scipy(name: str) -> Callable[..., Any]:
 
             loaded.append(getattr(scipy.special, name))
         y = loaded[0](*xs)
-        # SciPy has no loop for half precision and answers in another
-        half = any(getattr(x, "dtype", None) == np.float16 for x in xs) and np.result_type(*xs) == np.float16
-        return y.astype(np.float16) if half else y
+        # SciPy has no loops for half precision, small integers and numbers of Python, and answers in another dtype
+        unknown = any(getattr(x, "dtype", x.__class__) in _UNKNOWN for x in xs)
+        return y.astype(dtype(*map(type_of, xs)), copy=False) if unknown else y
 
     return call
 
@@ -156,11 +174,10 @@ def _times(a: float, b: float) -> Callable[[Array], Array]:
     return lambda x: multiply(x, x.dtype.type(a) / x.dtype.type(b))
 
 
-_float_dtype = of_ufunc(np.sqrt)
-_logaddexp_dtype = of_ufunc(np.logaddexp)
-_float_dtype_of_two = of_ufunc(np.true_divide)
 _LN2 = math.log(2)
 _LN10 = math.log(10)
+# the slope of erf at 0
+_ERF = 2 / math.sqrt(math.pi)
 
 # Python's operators: on Python numbers alone they give a Python number
 _operator1 = functools.partial(Unary, keeps_weak=True)
@@ -203,7 +220,7 @@ logaddexp = Binary(
 )
 xlogy = Binary(
     "xlogy",
-    _scipy("xlogy"),
+    _scipy("xlogy", _float_dtype_of_two),
     lambda g, x2: g * log(x2),
     lambda g, x1, x2: g * (x1 / select(x1 == 0, 1, x2)),
     dtype=_float_dtype_of_two,
@@ -211,21 +228,21 @@ xlogy = Binary(
 )
 logit = Unary(
     "logit",
-    _scipy("logit"),
+    _scipy("logit", _real_dtype),
     lambda g, x: g / (x * (1 - x)),
-    dtype=_float_dtype,
-    expand=in_float(_float_dtype, _simple_logit),
+    dtype=_real_dtype,
+    expand=in_float(_real_dtype, _simple_logit),
 )
-sigmoid = Unary("sigmoid", _scipy("expit"), lambda g, y: g * (y * (1 - y)), dtype=_float_dtype)
+sigmoid = Unary("sigmoid", _scipy("expit", _real_dtype), lambda g, y: g * (y * (1 - y)), dtype=_real_dtype)
 softplus = Unary(
     "softplus",
     lambda x: np.logaddexp(x, 0),
     lambda g, x: g * sigmoid(x),
-    dtype=_float_dtype,
+    dtype=_with_zero(np.logaddexp),
     expand=lambda x: logaddexp(x, 0),
 )
-erf = Unary("erf", _scipy("erf"), lambda g, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)), dtype=_float_dtype)
-erfc = Unary("erfc", _scipy("erfc"), lambda g, x: g * (-2 / math.sqrt(math.pi) * exp(-x * x)), dtype=_float_dtype)
+erf = Unary("erf", _scipy("erf", _float_dtype), lambda g, x: g * (_ERF * exp(-x * x)), dtype=_float_dtype)
+erfc = Unary("erfc", _scipy("erfc", _float_dtype), lambda g, x: g * (-_ERF * exp(-x * x)), dtype=_float_dtype)
 
 # ── trigonometric and hyperbolic functions
 sin = Unary("sin", np.sin, lambda g, x: g * cos(x))
@@ -262,7 +279,7 @@ relu = Unary(
     "relu",
     lambda x: np.maximum(x, 0),
     lambda g, y: only_where(g, y > 0),
-    dtype=lambda t: t.dtype,
+    dtype=_with_zero(np.maximum),
     expand=lambda x: maximum(x, 0),
 )
 copysign: Binary = Binary("copysign", np.copysign, lambda g, x1, x2: g * (sign(x1) * copysign(1, x2)), lambda g: g * 0)
@@ -297,7 +314,7 @@ logical_not = Unary("logical_not", np.logical_not)
 bitwise_and = _operator2("bitwise_and", np.bitwise_and)
 bitwise_or = _operator2("bitwise_or", np.bitwise_or)
 bitwise_xor = _operator2("bitwise_xor", np.bitwise_xor)
-bitwise_not = _operator1("bitwise_not", np.invert)
+bitwise_not = _operator1("bitwise_not", np.invert, compute=_invert)
 left_shift = _operator2("left_shift", np.left_shift)
 right_shift = _operator2("right_shift", np.right_shift)
 # fmt: on

@@ -15,6 +15,7 @@ from funcgrad.compiler.checked import checked
 from funcgrad.compiler.native import partition, runtime
 from funcgrad.compiler.native.complex_parts import without_complex
 from funcgrad.compiler.native.expand import expand
+from funcgrad.compiler.native.flow import OUT_OF_MEMORY
 from funcgrad.compiler.native.fuse import fuse
 from funcgrad.compiler.native.kernel import Kernel, check_kernel
 from funcgrad.compiler.native.lower import lower
@@ -133,4 +134,6 @@ def _check(schedule: Schedule) -> None:
 
 
 def _stop(code: int, *numbers: int) -> NoReturn:
+    if code == OUT_OF_MEMORY:
+        raise MemoryError("there is no memory for the results of all steps of a loop")
     raise StoppedError

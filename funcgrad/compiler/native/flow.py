@@ -33,6 +33,7 @@ Functions = Mapping[Routine, Function]
 _ALIGN = 64
 # the elements that a growing array has room for at first
 _ROOM = 8
+_MOST_BYTES = 1 << 47
 OUT_OF_BOUNDS, OUT_OF_MEMORY = 1, 2
 """What the error record says."""
 
@@ -191,11 +192,6 @@ class _LoopWriter(ABC):
         self._b = part.b
         self._step = step
 
-    @property
-    @abstractmethod
-    def _fails(self) -> bool:
-        """True if a step may note an error."""
-
     @abstractmethod
     def _begin(self) -> list[Value]:
         """What the code carries from step to step, at first."""
@@ -229,7 +225,9 @@ class _LoopWriter(ABC):
         b, step = self._b, self._step
         count = None
         if step.steps is not None:
+            # after an error it may be anything
             count = _integer(self._part, step.steps)
+            count = b.select(self._goes_well(), count, b.like(count, 0))
             for v in step.stacked:
                 (room,) = self._allocate(v, b.intrinsic("smax", count, b.like(count, 1)))
                 count = b.select(room, count, b.like(count, 0))
@@ -237,10 +235,8 @@ class _LoopWriter(ABC):
         def goes_on(there: list[Value]) -> Value:
             i, *state = there
             more = self._another(i, state) if count is None else b.compare("slt", i, count)
-            if not self._fails:
-                return more
-            # what follows an error may never end
-            return b.op("and", more, b.compare("eq", b.load(I64, self._part.record, 8), Value("0", I64)))
+            # what follows an error, of this loop or of what came before it, may never end
+            return b.op("and", more, self._goes_well())
 
         def run(there: list[Value]) -> list[Value]:
             i, *state = there
@@ -248,6 +244,10 @@ class _LoopWriter(ABC):
 
         _, *state = b.loop_while([Value("0", I64), *state], goes_on, run)
         self._end(state)
+
+    def _goes_well(self) -> Value:
+        """Whether no error has been noted."""
+        return self._b.compare("eq", self._b.load(I64, self._part.record, 8), Value("0", I64))
 
     def _place(self, i: Value, count: Value) -> Value:
         """Which slices a step reads."""
@@ -287,6 +287,9 @@ class _LoopWriter(ABC):
         b, cell = self._b, self._part.pointer(v)
         slice_bytes = size(v.shape[1:]) * v.dtype.itemsize
         length = b.op("mul", room, Value(str(slice_bytes), I64))
+        # of what is more than any machine has, the number of bytes may not be a number of 64 bits
+        huge = b.compare("sgt", room, Value(str(_MOST_BYTES // max(1, slice_bytes)), I64))
+        length = b.select(huge, b.like(length, -1), length)
         old = b.load(PTR, cell, 8)
         new = b.emit(f"call ptr {self._part.external('PyMem_RawRealloc').text}({old}, {length})", PTR)
 
@@ -333,16 +336,11 @@ class _CalledLoop(_LoopWriter):
             self._condition.output(0, self._answer)
         # the carries that have two places
         self._turning = sorted(self._layout.carries)
-        self._may_fail = any(functions[r].can_fail for r in (step.body, step.condition) if r is not None)
 
     def _new_frame(self, function: Function, i: int) -> _Frame:
         b = self._b
         at, arena = (b.offset(self._scratch, n[i], "i8") for n in (self._layout.frames, self._layout.arenas))
         return _Frame(self._part, function, at, arena)
-
-    @property
-    def _fails(self) -> bool:
-        return self._may_fail
 
     def _begin(self) -> list[Value]:
         step = self._step
@@ -439,11 +437,6 @@ class _TinyLoop(_LoopWriter):
 
     def _array(self, x: Block, v: Var) -> tiny.InMemory:
         return tiny.InMemory(_address(self._part, x), contiguous(v.shape), v.dtype)
-
-    @property
-    def _fails(self) -> bool:
-        # it may, if there are positions, and asking costs next to nothing
-        return True
 
     def _begin(self) -> list[Value]:
         inits = zip(self._step.init, self._step.carried, strict=True)

@@ -27,7 +27,6 @@ class Function:
         memory: Where its buffers are.
         inputs, outputs: How many it has.
         work: How long it takes, roughly, in elements; infinite if that is not known.
-        can_fail: True if it may note an error.
     """
 
     name: str
@@ -35,7 +34,6 @@ class Function:
     inputs: int
     outputs: int
     work: float
-    can_fail: bool
 
     @property
     def frame(self) -> int:

@@ -83,7 +83,10 @@ class ProgramWriter:
         if known is not None:
             return known
         steps = routine.schedule.steps
-        called = [self._function(r) for step in steps if not flow.is_tiny(step) for r in routines_of(step)]
+        for step in steps:
+            if not flow.is_tiny(step):
+                for called in routines_of(step):
+                    self._function(called)
         kept = {step.body: self._kept(step) for step in steps if isinstance(step, Loop)}
         scratch = {i: n for i, step in enumerate(steps) if (n := self._scratch(step))}
         function = Function(
@@ -92,7 +95,6 @@ class ProgramWriter:
             len(routine.inputs),
             len(routine.schedule.outputs),
             sum(map(self._work, steps)),
-            any(map(_can_fail, steps)) or any(f.can_fail for f in called),
         )
         self._write(function, steps)
         self._functions[routine] = function
@@ -219,19 +221,6 @@ class ProgramWriter:
                 if step.length is None:
                     return math.inf
                 return step.length * (10 + (0 if flow.is_tiny(step) else self._functions[step.body].work))
-
-
-def _can_fail(step: Step) -> bool:
-    match step:
-        case Kernel():
-            return any(not o.clamped for s in step.accesses for o in s.offsets)
-        case Repeated():
-            return any(map(_can_fail, step.kernels))
-        case Branch():
-            return True
-        case Loop():
-            return step.length is None and bool(step.stacked)
-    return False
 
 
 def terms_of(step: Product) -> tuple[str, str, str]:

@@ -17,7 +17,7 @@ from funcgrad.core.errors import FuncgradError, InternalError, SourceLine, user_
 from funcgrad.core.ir import Jaxpr
 from funcgrad.core.primitive import Primitive, Unbatched, out_types
 from funcgrad.core.trace import Trace, Tracer, Var, taken_over
-from funcgrad.core.types import PYTHON_SCALARS, Array, ArrayType, Shape, plain_array, show, type_of
+from funcgrad.core.types import PYTHON_SCALARS, Array, ArrayType, Shape, native, plain_array, show, type_of
 from funcgrad.core.watch import watching
 from funcgrad.ops.array import TracedArray
 from funcgrad.ops.broadcast import broadcast_to
@@ -126,7 +126,7 @@ class BatchTrace(Trace):
                 continue
             if weak:
                 part = parts[i] = convert(part, t.dtype)
-            if not _has_shape(part, (self.size, *t.shape)) or part.dtype != t.dtype:
+            if not _has_shape(part, (self.size, *t.shape)) or native(part.dtype) != t.dtype:
                 raise InternalError(
                     f"the batching rule of {primitive.show()} gives {show(type_of(part))} for {self.size} examples "
                     f"of {show(t)}"
