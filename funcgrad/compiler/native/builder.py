@@ -105,6 +105,8 @@ class Module:
         self.globals: list[str] = []
         self._declared: dict[str, str] = {}
         self._made: dict[str, str] = {}
+        self._metadata: list[str] = []
+        self._names = 0
 
     def declare(self, name: str, result: Type | str, arguments: Sequence[Type]) -> None:
         """Refer to a function that is defined elsewhere, or to an intrinsic."""
@@ -120,6 +122,17 @@ class Module:
             self._made[name] = name
             make()
 
+    def fresh(self, stem: str) -> str:
+        """A name that no other function has."""
+        self._names += 1
+        return f"{stem}{self._names}"
+
+    @property
+    def streamed(self) -> str:
+        """The note of a store that is to go past the cache."""
+        self._metadata = ["!0 = !{i32 1}"]
+        return ", !nontemporal !0"
+
     def table(self, name: str, lane: str, values: Sequence[float | int]) -> Value:
         """A constant array of numbers, by a pointer to it."""
         if name not in self._made:
@@ -132,7 +145,7 @@ class Module:
 
     def text(self) -> str:
         """All of it."""
-        return "\n".join([*self.globals, *self._declared.values(), *self.functions, ""])
+        return "\n".join([*self.globals, *self._declared.values(), *self.functions, *self._metadata, ""])
 
 
 @final

@@ -20,18 +20,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import final
+from typing import TypeAlias, final
 
 from funcgrad.compiler.native.builder import I1, I64, Builder, Type, Value, constant
-from funcgrad.compiler.native.folds import Folding, folding
+from funcgrad.compiler.native.folds import Folding, Partials, folding
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Offset, Statement, Store, operands, reads
-from funcgrad.compiler.native.nest import Access, Axis, Nest, plan_nest
+from funcgrad.compiler.native.nest import Access, Axis, Nest
 from funcgrad.compiler.native.scalars import code, combine
 from funcgrad.compiler.native.scalars_convert import constant_of, convert, from_memory, memory_lane, to_memory
 from funcgrad.core.ir import Atom, Literal
 from funcgrad.core.trace import Var
 
-Lanes = list[Value]
+Lanes: TypeAlias = list[Value]
+# of a loop: it is called with the index and with what is carried, and returns what is carried on
+Body: TypeAlias = Callable[[Value, list[Value]], list[Value]]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The part of an axis that is gone through, between two indices that are known when the program runs.
+
+    Along the axis of lanes it begins with a whole block, and ends with one, or at the end of the axis.
+    """
+
+    axis: Axis
+    start: Value
+    stop: Value
 
 
 @final
@@ -59,25 +74,50 @@ class LoopWriter:
         kernel: The kernel; none of the axes of its domain is empty.
         pointers: The address of each buffer.
         failed: Where to note that an index is out of bounds.
-        vector_bytes: The size of a vector.
+        nest: Its loops.
+        streamed: The buffers that are written past the cache; the nest begins to write to them at a whole vector.
     """
 
     def __init__(
-        self, b: Builder, kernel: Kernel, pointers: Mapping[Var, Value], failed: Value, vector_bytes: int
+        self,
+        b: Builder,
+        kernel: Kernel,
+        pointers: Mapping[Var, Value],
+        failed: Value,
+        nest: Nest,
+        streamed: frozenset[Var] = frozenset(),
     ) -> None:
         self._b = b
         self._kernel = kernel
         self._buffers = pointers
         self._failed = failed
-        self.nest: Nest = plan_nest(kernel, vector_bytes)
+        self.nest = nest
+        self._streamed = streamed
+        self._span: Span | None = None
         self._folds: dict[Var, Folding] = {}
         # what is in scope
         self._values: dict[Var, Lanes] = {}
         self._places: dict[Access, Value] = {}
-        self._phases = _phases(kernel, self.nest)
+        self._phases = phases(kernel, self.nest)
+        self._partials: Partials | None = None
+        self._joining = False
 
-    def write(self) -> None:
-        """All of it."""
+    def write(self, span: Span | None = None) -> None:
+        """All of it, or the part of a span."""
+        self._span = span
+        self._begin()
+
+    def write_partials(self, span: Span, partials: Partials, number: Value) -> None:
+        """Of a kernel with one phase of folds: leave in memory what the folds over a part of a folded axis come to."""
+        self._span, self._partials = span, partials.of(self._b, number)
+        self._begin()
+
+    def write_joined(self, partials: Partials) -> None:
+        """The rest of the kernel, when all parts have left their partial results."""
+        self._partials, self._joining = partials, True
+        self._begin()
+
+    def _begin(self) -> None:
         for s in self._kernel.accesses:
             self._places[s] = self._b.offset(self._buffers[s.buffer], s.view.offset, memory_lane(s.buffer.dtype))
         self._outer(0, _Here({}))
@@ -97,8 +137,12 @@ class LoopWriter:
         for number, (before, inside) in enumerate(self._phases):
             for s in before if number else ():
                 self._statement(s, here)
-            if inside:
+            if inside and self._joining:
+                self._join(inside, here)
+            elif inside:
                 self._inner(inside, here)
+            if self._partials is not None and not self._joining:
+                return
 
     def _depth(self, s: Statement, loops: Sequence[Axis]) -> int:
         on = self.nest.depends[s if isinstance(s, Store) else s.out]
@@ -116,31 +160,64 @@ class LoopWriter:
                 else:
                     body(replace(here, entered=entered))
 
+        def body_of(vectors: int, masked: bool) -> Callable[[Value, list[Value]], list[Value]]:
+            def run(i: Value, _: list[Value]) -> list[Value]:
+                step(i, vectors, self._mask(i, axis.length) if masked else None)
+                return []
+
+            return run
+
         if axis is not self.nest.along:
-            self._plain(0, axis.length, 1, lambda i: step(i, 1, None))
-            return
-        block, whole, rest = self._parts(axis)
-        if whole:
-            self._plain(0, whole, block, lambda i: step(i, self.nest.unroll, None))
-        if rest:
-            self._plain(whole, axis.length, self.nest.lanes, lambda i: step(i, 1, self._mask(i, axis.length)))
+            self._over(axis, [], body_of(1, False))
+        else:
+            self._whole(axis, [], body_of(self.nest.unroll, False))
+            self._rest(axis, [], body_of(1, True))
 
     def _parts(self, axis: Axis) -> tuple[int, int, bool]:
         """The size of a block, where the last whole one ends, and whether something is left."""
-        block = self.nest.lanes * self.nest.unroll
+        block = self.nest.block
         whole = axis.length - axis.length % block
         return block, whole, whole < axis.length
 
-    def _plain(self, start: int, stop: int, step: int, body: Callable[[Value], None]) -> None:
-        if stop - start <= step:
-            body(Value(str(start), I64))
-            return
+    def _over(self, axis: Axis, carried: list[Value], body: Body) -> list[Value]:
+        """Run a body for each index of an axis, or of the span of it."""
+        span = self._span
+        if span is None or span.axis is not axis:
+            return self._run(0, axis.length, 1, carried, body)
+        return self._run(span.start, span.stop, 1, carried, body)
 
-        def run(i: Value, _: list[Value]) -> Sequence[Value]:
-            body(i)
-            return ()
+    def _whole(self, axis: Axis, carried: list[Value], body: Body) -> list[Value]:
+        """Run a body for each whole block of the axis of lanes."""
+        block, whole, _ = self._parts(axis)
+        span = self._span
+        if not whole:
+            return carried
+        if span is None or span.axis is not axis:
+            return self._run(0, whole, block, carried, body)
+        stop = self._b.intrinsic("smin", span.stop, Value(str(whole), I64))
+        return self._run(span.start, stop, block, carried, body)
 
-        self._b.loop(start, stop, step, (), run)
+    def _rest(self, axis: Axis, carried: list[Value], body: Body) -> list[Value]:
+        """Run a body for each vector behind the last whole block of the axis of lanes."""
+        _, whole, rest = self._parts(axis)
+        span, b = self._span, self._b
+        if not rest:
+            return carried
+        if span is None or span.axis is not axis:
+            return self._run(whole, axis.length, self.nest.lanes, carried, body)
+        there = b.compare("slt", Value(str(whole), I64), span.stop)
+        yes = lambda: self._run(whole, axis.length, self.nest.lanes, carried, body)  # noqa: E731
+        return b.branch(there, yes, lambda: carried)
+
+    def _run(self, start: Value | int, stop: Value | int, step: int, carried: list[Value], body: Body) -> list[Value]:
+        b = self._b
+        if isinstance(start, int) and isinstance(stop, int):
+            if stop - start <= step:
+                return body(Value(str(start), I64), carried)
+            return b.loop(start, stop, step, carried, body)
+        first, last = (Value(str(n), I64) if isinstance(n, int) else n for n in (start, stop))
+        some = b.compare("slt", first, last)
+        return b.branch(some, lambda: b.loop(first, last, step, carried, body), lambda: carried)
 
     def _mask(self, i: Value, length: int) -> Value | None:
         if length % self.nest.lanes == 0:
@@ -186,7 +263,30 @@ class LoopWriter:
             parts = [[out.pop(0) for _ in range(fold.width)] for _ in range(count)]
             if fold.lanes > 1 and self.nest.along in self.nest.inner:
                 parts = [fold.across(parts[0])]
+            if self._partials is not None:
+                self._partials.put(self._b, s, parts, here.entered)
+                continue
             self._values[s.out] = [fold.finish(part) for part in parts]
+
+    def _join(self, body: Sequence[Statement], here: _Here) -> None:
+        """Combine the partial results of folds, in the order of the parts."""
+        assert self._partials is not None
+        for s in body:
+            if not isinstance(s, Fold):
+                continue
+            lanes = self._lanes_of(s) if self.nest.along not in self.nest.inner else 1
+            fold = folding(self._b, s, lanes)
+            count = here.vectors if lanes > 1 else 1
+            start = fold.start() * count
+            partials, b = self._partials, self._b
+
+            def body_of(number: Value, there: list[Value], s: Fold = s, fold: Folding = fold) -> list[Value]:
+                parts = partials.of(b, number).get(b, s, fold, len(there) // fold.width, here.entered)
+                old = [there[k : k + fold.width] for k in range(0, len(there), fold.width)]
+                return [x for one, other in zip(old, parts, strict=True) for x in fold.join(one, other)]
+
+            out = b.loop(0, partials.count, 1, start, body_of)
+            self._values[s.out] = [fold.finish(out[k : k + fold.width]) for k in range(0, len(out), fold.width)]
 
     def _lanes_of(self, s: Fold) -> int:
         """The lanes of an accumulator."""
@@ -220,7 +320,7 @@ class LoopWriter:
 
         if axis is self.nest.along:
             return self._folded_lanes(axis, folds, carried, step)
-        return self._carrying(0, axis.length, 1, carried, lambda i, there: step(i, there, 1, None))
+        return self._over(axis, carried, lambda i, there: step(i, there, 1, None))
 
     def _varies(self, s: Statement) -> bool:
         return bool(self.nest.depends[s if isinstance(s, Store) else s.out] & set(self.nest.inner))
@@ -232,7 +332,7 @@ class LoopWriter:
         carried: list[Value],
         step: Callable[[Value, list[Value], int, Value | None], list[Value]],
     ) -> list[Value]:
-        block, whole, rest = self._parts(axis)
+        _, whole, _ = self._parts(axis)
         unroll = self.nest.unroll
         if whole:
             # the accumulators of the first vector of each block go on, those of the others begin anew
@@ -242,7 +342,7 @@ class LoopWriter:
                 at = sum(self._folds[t.out].width for t in folds[:k])
                 wide += carried[at : at + fold.width]
                 wide += fold.start() * (unroll - 1)
-            out = self._carrying(0, whole, block, wide, lambda i, there: step(i, there, unroll, None))
+            out = self._whole(axis, wide, lambda i, there: step(i, there, unroll, None))
             carried = []
             for s in folds:
                 fold = self._folds[s.out]
@@ -251,22 +351,7 @@ class LoopWriter:
                     half = len(parts) // 2
                     parts = [fold.join(x, y) for x, y in zip(parts[:half], parts[half:], strict=True)]
                 carried += parts[0]
-        if rest:
-            carried = self._carrying(
-                whole,
-                axis.length,
-                self.nest.lanes,
-                carried,
-                lambda i, there: step(i, there, 1, self._mask(i, axis.length)),
-            )
-        return carried
-
-    def _carrying(
-        self, start: int, stop: int, step: int, carried: list[Value], body: Callable[[Value, list[Value]], list[Value]]
-    ) -> list[Value]:
-        if stop - start <= step:
-            return body(Value(str(start), I64), carried)
-        return self._b.loop(start, stop, step, carried, body)
+        return self._rest(axis, carried, lambda i, there: step(i, there, 1, self._mask(i, axis.length)))
 
     def _accumulate(self, folds: Sequence[Fold], here: _Here, carried: list[Value]) -> list[Value]:
         out: list[Value] = []
@@ -452,6 +537,9 @@ class LoopWriter:
                     there = self._consecutive(s, x.type.lane, place, size, here.mask, spread)
                 both = combine(b, s.combine, from_memory(b, there, dtype), from_memory(b, x, dtype), dtype)
                 x = to_memory(b, both, dtype)
+            if here.mask is None and spread == 1 and s.buffer in self._streamed:
+                b.store(x, place, x.type.lanes * x.type.bits // 8, b.module.streamed)
+                continue
             self._write(x, place, size, here.mask, spread)
 
     def _write(self, x: Value, place: Value, size: int, mask: Value | None, stride: int) -> None:
@@ -474,7 +562,7 @@ class LoopWriter:
         b.do(f"call void @{name}({x}, ptr align {size} {place.text}, {mask})")
 
 
-def _phases(kernel: Kernel, nest: Nest) -> list[tuple[list[Statement], list[Statement]]]:
+def phases(kernel: Kernel, nest: Nest) -> list[tuple[list[Statement], list[Statement]]]:
     """For each phase what is computed before its folded loops, and what within them."""
     inner = set(nest.inner)
     phase: dict[Var, int] = {}

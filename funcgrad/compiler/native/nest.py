@@ -18,6 +18,8 @@ Access: TypeAlias = Load | Store
 # in instructions: what an element costs that is gathered or scattered, and what a fold of the lanes of a vector does
 _GATHERED = 1.5
 _ACROSS = 10
+# seconds of a vector instruction, and bytes per second from memory
+_INSTRUCTION, _BANDWIDTH = 0.25e-9, 30e9
 _LONG = frozenset({"exp", "log", "sin", "cos", "tan", "tanh", "power", "erf", "sigmoid", "logaddexp", "softplus"})
 
 
@@ -63,6 +65,11 @@ class Nest:
     lanes: int
     unroll: int
     depends: dict[Var | Store, frozenset[Axis]]
+
+    @property
+    def block(self) -> int:
+        """How many indices of the axis of lanes one step handles."""
+        return self.lanes * self.unroll
 
 
 def plan_nest(kernel: Kernel, vector_bytes: int) -> Nest:
@@ -185,6 +192,16 @@ def _cost(
         if isinstance(s, Fold) and axis is not None and axis.rank:
             total += _ACROSS * math.prod(a.length for a in outer)
     return total
+
+
+def seconds(kernel: Kernel, nest: Nest) -> float:
+    """About how long the loops of a kernel take on one core."""
+    least = _cost(kernel, nest.along, nest.lanes, nest.outer, nest.inner, nest.depends)
+    moved = 0
+    for s in kernel.accesses:
+        elements = math.prod(a.length for a in (*nest.outer, *nest.inner) if a.strides[s])
+        moved += int(s.buffer.dtype.itemsize) * elements
+    return max(least * _INSTRUCTION, moved / _BANDWIDTH)
 
 
 def _consecutive(s: Access, axis: Axis, depends: Mapping[Var | Store, frozenset[Axis]]) -> bool:

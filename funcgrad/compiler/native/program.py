@@ -10,13 +10,13 @@ import math
 from collections.abc import Sequence
 from typing import final
 
-from funcgrad.compiler.native import blas
+from funcgrad.compiler.native import blas, pool
 from funcgrad.compiler.native import contraction as products
 from funcgrad.compiler.native.builder import I64, PTR, Builder, Module, Value
 from funcgrad.compiler.native.fuse import Product, Schedule, Step
 from funcgrad.compiler.native.kernel import Kernel
-from funcgrad.compiler.native.loops import LoopWriter
 from funcgrad.compiler.native.memory import Memory, buffers_of, plan_memory
+from funcgrad.compiler.native.threads import write_kernel
 from funcgrad.core.kinds import Contraction
 from funcgrad.core.trace import Var
 from funcgrad.core.views import contiguous, size
@@ -135,7 +135,8 @@ class _Part:
         if isinstance(step, Kernel):
             reads, writes = buffers_of(step)
             pointers = {v: self._pointer(v) for v in sorted(reads | writes, key=self._place)}
-            LoopWriter(self._b, step, pointers, self._slot(self._inputs + self._outputs + 2), self._bytes).write()
+            failed = self._slot(self._inputs + self._outputs + 2)
+            write_kernel(self._b, step, pointers, failed, self._bytes, self._external)
         else:
             self._product(number, step)
 
@@ -180,5 +181,9 @@ class _Part:
 
 def addresses(names: Sequence[str]) -> list[int]:
     """Where the routines are, in this process."""
-    known = blas.addresses() if names else {}
+    known: dict[str, int] = {}
+    if any(name in pool.NAMES for name in names):
+        known |= pool.addresses()
+    if any(name not in pool.NAMES for name in names):
+        known |= blas.addresses()
     return [known[name] for name in names]
