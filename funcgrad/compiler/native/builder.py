@@ -249,6 +249,19 @@ class Builder:
         mask = ", ".join(f"i32 {i}" for i in order)
         return self.emit(f"shufflevector {x}, {y}, <{len(order)} x i32> <{mask}>", Type(x.type.lane, len(order)))
 
+    def pick(self, parts: Sequence[Value], wanted: Sequence[tuple[int, int]]) -> Value:
+        """A vector of lanes of several vectors: for each of its lanes which vector, and which lane of that."""
+        lanes = parts[0].type.lanes
+        order = [0] * len(wanted)
+        out = parts[0]
+        for k, part in enumerate(parts):
+            if not any(which == k for which, _ in wanted):
+                continue
+            order = [lanes + i if which == k else order[j] for j, (which, i) in enumerate(wanted)]
+            out = self.shuffle(out, part, order)
+            order = [j if which <= k else 0 for j, (which, _) in enumerate(wanted)]
+        return out
+
     def lane(self, x: Value, i: int) -> Value:
         """One lane of a vector."""
         return x if x.type.lanes == 1 else self.emit(f"extractelement {x}, i64 {i}", Type(x.type.lane))

@@ -25,7 +25,7 @@ from typing import TypeAlias, final
 from funcgrad.compiler.native.builder import I1, I64, Builder, Type, Value, constant
 from funcgrad.compiler.native.folds import Folding, Partials, folding
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Offset, Statement, Store, operands, reads
-from funcgrad.compiler.native.nest import Access, Axis, Nest
+from funcgrad.compiler.native.nest import SHORT, Access, Axis, Nest
 from funcgrad.compiler.native.scalars import code, combine
 from funcgrad.compiler.native.scalars_convert import constant_of, convert, from_memory, memory_lane, to_memory
 from funcgrad.core.ir import Atom, Literal
@@ -98,6 +98,11 @@ class LoopWriter:
         # what is in scope
         self._values: dict[Var, Lanes] = {}
         self._places: dict[Access, Value] = {}
+        # how far beyond its place an access is, in elements, as far as that is known here
+        self._shifts: dict[Access, int] = {}
+        # vectors that were read, of each of which several accesses take some lanes
+        self._read_ahead: dict[tuple[Var, str, int], Lanes] = {}
+        self._unwritten: dict[tuple[Var, str, int], dict[int, Value]] = {}
         self._phases = phases(kernel, self.nest)
         self._partials: Partials | None = None
         self._joining = False
@@ -119,7 +124,8 @@ class LoopWriter:
 
     def _begin(self) -> None:
         for s in self._kernel.accesses:
-            self._places[s] = self._b.offset(self._buffers[s.buffer], s.view.offset, memory_lane(s.buffer.dtype))
+            self._places[s] = self._buffers[s.buffer]
+            self._shifts[s] = s.view.offset
         self._outer(0, _Here({}))
 
     # ── the loops over the axes that are not folded
@@ -212,8 +218,10 @@ class LoopWriter:
     def _run(self, start: Value | int, stop: Value | int, step: int, carried: list[Value], body: Body) -> list[Value]:
         b = self._b
         if isinstance(start, int) and isinstance(stop, int):
-            if stop - start <= step:
-                return body(Value(str(start), I64), carried)
+            if stop - start <= step * (SHORT if step == 1 else 1):
+                for i in range(start, stop, step):
+                    carried = body(Value(str(i), I64), carried)
+                return carried
             return b.loop(start, stop, step, carried, body)
         first, last = (Value(str(n), I64) if isinstance(n, int) else n for n in (start, stop))
         some = b.compare("slt", first, last)
@@ -236,16 +244,16 @@ class LoopWriter:
                 continue
             lane = memory_lane(s.buffer.dtype)
             if not i.text.startswith("%"):
-                self._places[s] = b.offset(self._places[s], int(i.text) * stride, lane)
+                self._shifts[s] += int(i.text) * stride
                 continue
             index = i if stride == 1 else b.op("mul", i, Value(str(stride), I64))
             self._places[s] = b.offset(self._places[s], index, lane)
 
     @contextmanager
     def _scope(self) -> Iterator[None]:
-        values, places = dict(self._values), dict(self._places)
+        before = dict(self._values), dict(self._places), dict(self._shifts), dict(self._read_ahead)
         yield
-        self._values, self._places = values, places
+        self._values, self._places, self._shifts, self._read_ahead = before
 
     # ── the loops over the folded axes
 
@@ -420,9 +428,10 @@ class LoopWriter:
         b = self._b
         type = Type(memory_lane(s.buffer.dtype))
         size = int(s.buffer.dtype.itemsize)
-        places = self._targets(s, here)
+        if self._is_interleaved(s, here):
+            return [from_memory(b, x, s.buffer.dtype) for x in self._deinterleaved(s, type, size, here.vectors)]
         out = []
-        for place, spread in places:
+        for place, spread in self._targets(s, here):
             if place.type.lanes > 1:
                 mask = here.mask or constant(Type("i1", place.type.lanes), True)
                 x = self._gather(type.lane, place, size, mask)
@@ -433,10 +442,51 @@ class LoopWriter:
             out.append(from_memory(b, x, s.buffer.dtype))
         return out
 
+    # ── rows of few elements, of which each lane has one
+
+    def _is_interleaved(self, s: Access, here: _Here) -> bool:
+        along = self.nest.along
+        inside = along is not None and along in here.entered and here.mask is None
+        return inside and bool(self.nest.interleaved.get(s))
+
+    def _row(self, s: Access) -> tuple[int, int, int, tuple[Var, str, int]]:
+        """The length of a row, which element of it is meant, where the rows begin, and a key for these rows."""
+        length = self.nest.interleaved[s]
+        which = self._shifts[s] % length
+        start = self._shifts[s] - which
+        return length, which, start, (s.buffer, self._places[s].text, start)
+
+    def _deinterleaved(self, s: Load, type: Type, size: int, vectors: int) -> Lanes:
+        """The elements of the lanes, from whole vectors that hold all of the rows."""
+        b, lanes = self._b, self.nest.lanes
+        length, which, start, key = self._row(s)
+        parts = self._read_ahead.get(key)
+        if parts is None or len(parts) < vectors * length:
+            places = [b.offset(self._places[s], start + k * lanes, type.lane) for k in range(vectors * length)]
+            parts = self._read_ahead[key] = [b.load(Type(type.lane, lanes), place, size) for place in places]
+        wanted = [divmod(which + i * length, lanes) for i in range(lanes)]
+        return [b.pick(parts[u * length : (u + 1) * length], wanted) for u in range(vectors)]
+
+    def _interleave(self, s: Store, xs: Lanes, size: int, vectors: int) -> None:
+        """Write whole vectors when all elements of the rows are there."""
+        b, lanes = self._b, self.nest.lanes
+        length, which, start, key = self._row(s)
+        for u in range(vectors):
+            x = b.splat(xs[u if len(xs) > 1 else 0], lanes)
+            row = self._unwritten.setdefault((*key[:2], start + u * lanes * length), {})
+            row[which] = x
+            if len(row) < length:
+                continue
+            parts = [row.pop(k) for k in range(length)]
+            for k in range(length):
+                wanted = [divmod(k * lanes + i, length)[::-1] for i in range(lanes)]
+                place = b.offset(self._places[s], start + (u * length + k) * lanes, x.type.lane)
+                b.store(b.pick(parts, wanted), place, size)
+
     def _targets(self, s: Access, here: _Here) -> list[tuple[Value, int]]:
         """For each vector its address and its stride: 1, −1, or 0 for one element; or addresses, one for each lane."""
         b, lane = self._b, memory_lane(s.buffer.dtype)
-        place = self._places[s]
+        place = b.offset(self._places[s], self._shifts[s], lane)
         shifts: list[Lanes] = []
         for offset in s.offsets:
             xs = self._index(offset, here)
@@ -520,6 +570,9 @@ class LoopWriter:
         size = int(s.buffer.dtype.itemsize)
         dtype = s.buffer.dtype
         xs = [to_memory(b, convert(b, x, s.x.dtype, dtype), dtype) for x in self._read(s.x, here)]
+        if self._is_interleaved(s, here):
+            self._interleave(s, xs, size, here.vectors)
+            return
         for u, (place, spread) in enumerate(self._targets(s, here)):
             x = xs[u if len(xs) > 1 else 0]
             if place.type.lanes == 1 and not spread:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Statement, Store, operands, result
 from funcgrad.core.trace import Var
+from funcgrad.core.views import size
 
 Access: TypeAlias = Load | Store
 # in instructions: what an element costs that is gathered or scattered, and what a fold of the lanes of a vector does
 _GATHERED = 1.5
+# the longest row that is taken apart by shuffles, and the longest axis whose loop is written out
+_ROW, SHORT = 4, 8
 _ACROSS = 10
 # seconds of a vector instruction, and bytes per second from memory
 _INSTRUCTION, _BANDWIDTH = 0.25e-9, 30e9
@@ -57,6 +60,7 @@ class Nest:
         lanes: How many.
         unroll: How many vectors one step of that loop handles.
         depends: The axes that each value, and each store, depends on.
+        interleaved: For accesses to rows of few elements, of which each lane has one: how long a row is.
     """
 
     outer: list[Axis]
@@ -65,6 +69,7 @@ class Nest:
     lanes: int
     unroll: int
     depends: dict[Var | Store, frozenset[Axis]]
+    interleaved: dict[Access, int] = field(default_factory=dict)
 
     @property
     def block(self) -> int:
@@ -87,7 +92,9 @@ def plan_nest(kernel: Kernel, vector_bytes: int) -> Nest:
     if along in inner:
         inner = [*(a for a in inner if a is not along), along]
     unroll = _unroll(kernel, along, lanes, depends)
-    return Nest(outer, inner, along, lanes, unroll, depends)
+    axes = [*outer, *inner]
+    interleaved = {s: n for s in kernel.accesses if (n := _interleaved(kernel, s, along, axes))}
+    return Nest(outer, inner, along, lanes, unroll, depends, interleaved)
 
 
 def _axes(kernel: Kernel) -> list[Axis]:
@@ -185,6 +192,8 @@ def _cost(
         runs = math.prod(a.length for a in on)
         if axis is None or axis not in on:
             total += runs * _weight(s)
+        elif isinstance(s, Load | Store) and (rows := _interleaved(kernel, s, axis, [*outer, *inner])):
+            total += runs * steps * rows
         elif isinstance(s, Load | Store) and not _consecutive(s, axis, depends):
             total += runs * _GATHERED
         else:
@@ -192,6 +201,30 @@ def _cost(
         if isinstance(s, Fold) and axis is not None and axis.rank:
             total += _ACROSS * math.prod(a.length for a in outer)
     return total
+
+
+def _interleaved(kernel: Kernel, s: Access, along: Axis, axes: Sequence[Axis]) -> int:
+    """The length of the rows that an access goes along, if these are short, and whole ones can be read or written.
+
+    Along the axis of lanes it goes from one row to the next, and along a short one from one element of a row to the
+    next. What a nest both reads and writes has to be read and written in order.
+    """
+    length = along.strides[s]
+    total = size(s.buffer.shape)
+    if not 2 <= length <= _ROW or s.offsets or total % length:
+        return 0
+    within = False
+    for a in axes:
+        if a is along or not a.strides[s] % length:
+            continue
+        if a.strides[s] != 1 or a.length != length or within:
+            return 0
+        within = True
+    others = [t for t in kernel.accesses if t.buffer is s.buffer]
+    if isinstance(s, Load):
+        return length if all(isinstance(t, Load) for t in others) else 0
+    alone = len(others) == 1 and not s.combine and not s.view.offset % length
+    return length if alone and within else 0
 
 
 def seconds(kernel: Kernel, nest: Nest) -> float:
