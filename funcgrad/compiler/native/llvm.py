@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sys
 import threading
 from collections import deque
@@ -49,10 +50,12 @@ _OLDEST = 20
 _ATTRIBUTES = "\nattributes #0 = { nounwind }\n"
 
 # Loops with more constants than there are registers gain nothing from loading them all before the loop, which is what
-# LLVM does, and it takes most of the time of a compilation. The option is known to exist in these versions; LLVM ends
-# the process at an option that it does not know.
-_MANY_CONSTANTS = 64
+# LLVM does, and it takes most of the time of a compilation, as it does in long programs. So it is left out where there
+# are many different constants, or many uses of them. The option is known to exist in these versions; LLVM ends the
+# process at an option that it does not know.
+_MANY_CONSTANTS, _MANY_USES = 40, 400
 _WITH_OPTION = range(20, 23)
+_CONSTANT = re.compile(r"splat \([^)]*\)")
 
 
 @final
@@ -236,7 +239,9 @@ def _parsed(text: str) -> Iterator[Any]:
 
 @contextmanager
 def _constants_in_place(text: str) -> Iterator[None]:
-    many = text.count("splat (") > _MANY_CONSTANTS and binding.llvm_version_info[0] in _WITH_OPTION
+    uses = _CONSTANT.findall(text)
+    many = len(uses) > _MANY_USES or len(set(uses)) > _MANY_CONSTANTS
+    many = many and binding.llvm_version_info[0] in _WITH_OPTION
     if many:
         binding.set_option("", "-disable-machine-licm=true")
     try:

@@ -19,7 +19,7 @@ Access: TypeAlias = Load | Store
 # in instructions: what an element costs that is gathered or scattered, and what a fold of the lanes of a vector does
 _GATHERED = 1.5
 # the longest row that is taken apart by shuffles, and the longest axis whose loop is written out
-_ROW, SHORT = 4, 8
+_ROW, SHORT = 6, 8
 _ACROSS = 10
 # seconds of a vector instruction, and bytes per second from memory
 _INSTRUCTION, _BANDWIDTH = 0.25e-9, 30e9
