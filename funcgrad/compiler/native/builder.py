@@ -71,6 +71,10 @@ def constant(type: Type, value: float | int | bool) -> Value:
     return Value(lane if type.lanes == 1 else f"splat ({type.lane} {lane})", type)
 
 
+def _least_factor(n: int) -> int:
+    return next(p for p in range(2, n + 1) if n % p == 0)
+
+
 def number(lane: str, value: float | int | bool) -> str:
     """A number as LLVM writes it: floats by their bits."""
     if lane == "double":
@@ -249,17 +253,39 @@ class Builder:
         mask = ", ".join(f"i32 {i}" for i in order)
         return self.emit(f"shufflevector {x}, {y}, <{len(order)} x i32> <{mask}>", Type(x.type.lane, len(order)))
 
-    def pick(self, parts: Sequence[Value], wanted: Sequence[tuple[int, int]]) -> Value:
+    def unzip(self, parts: Sequence[Value]) -> list[Value]:
+        """Of n vectors that follow each other the lanes 0, n, 2n …, then the lanes 1, n + 1 …, and so on.
+
+        One factor of n after the other, since that takes few instructions.
+        """
+        n, lanes = len(parts), parts[0].type.lanes
+        if n == 1:
+            return list(parts)
+        p = _least_factor(n)
+        wanted = [[divmod(r + i * p, lanes) for i in range(lanes)] for r in range(p)]
+        rows = [[self._pick(parts[k : k + p], order) for k in range(0, n, p)] for order in wanted]
+        deeper = [self.unzip(row) for row in rows]
+        return [deeper[k % p][k // p] for k in range(n)]
+
+    def zip(self, parts: Sequence[Value]) -> list[Value]:
+        """The inverse of `unzip`."""
+        n, lanes = len(parts), parts[0].type.lanes
+        if n == 1:
+            return list(parts)
+        p = _least_factor(n)
+        rows = [self.zip(parts[r::p]) for r in range(p)]
+        orders = [[divmod(k * lanes + i, p)[::-1] for i in range(lanes)] for k in range(p)]
+        return [self._pick([row[g] for row in rows], order) for g in range(n // p) for order in orders]
+
+    def _pick(self, parts: Sequence[Value], wanted: Sequence[tuple[int, int]]) -> Value:
         """A vector of lanes of several vectors: for each of its lanes which vector, and which lane of that."""
         lanes = parts[0].type.lanes
-        order = [0] * len(wanted)
-        out = parts[0]
-        for k, part in enumerate(parts):
-            if not any(which == k for which, _ in wanted):
-                continue
-            order = [lanes + i if which == k else order[j] for j, (which, i) in enumerate(wanted)]
-            out = self.shuffle(out, part, order)
-            order = [j if which <= k else 0 for j, (which, _) in enumerate(wanted)]
+        out, order = parts[0], [i for _, i in wanted]
+        for k, part in enumerate(parts[1:], 1):
+            if any(which == k for which, _ in wanted):
+                order = [lanes + i if which == k else place for (which, i), place in zip(wanted, order, strict=True)]
+                out = self.shuffle(out, part, order)
+                order = list(range(lanes))
         return out
 
     def lane(self, x: Value, i: int) -> Value:

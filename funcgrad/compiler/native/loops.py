@@ -100,9 +100,9 @@ class LoopWriter:
         self._places: dict[Access, Value] = {}
         # how far beyond its place an access is, in elements, as far as that is known here
         self._shifts: dict[Access, int] = {}
-        # vectors that were read, of each of which several accesses take some lanes
-        self._read_ahead: dict[tuple[Var, str, int], Lanes] = {}
-        self._unwritten: dict[tuple[Var, str, int], dict[int, Value]] = {}
+        # rows of elements that were read at once, for each vector of them, and those of which some are to be written
+        self._rows: dict[tuple[Var, str, int], list[Lanes]] = {}
+        self._unwritten: dict[tuple[Var, str, int], dict[int, Lanes]] = {}
         self._phases = phases(kernel, self.nest)
         self._partials: Partials | None = None
         self._joining = False
@@ -251,9 +251,11 @@ class LoopWriter:
 
     @contextmanager
     def _scope(self) -> Iterator[None]:
-        before = dict(self._values), dict(self._places), dict(self._shifts), dict(self._read_ahead)
+        before = dict(self._values), dict(self._places), dict(self._shifts)
+        rows = {key: list(there) for key, there in self._rows.items()}
         yield
-        self._values, self._places, self._shifts, self._read_ahead = before
+        self._values, self._places, self._shifts = before
+        self._rows = rows
 
     # ── the loops over the folded axes
 
@@ -460,28 +462,24 @@ class LoopWriter:
         """The elements of the lanes, from whole vectors that hold all of the rows."""
         b, lanes = self._b, self.nest.lanes
         length, which, start, key = self._row(s)
-        parts = self._read_ahead.get(key)
-        if parts is None or len(parts) < vectors * length:
-            places = [b.offset(self._places[s], start + k * lanes, type.lane) for k in range(vectors * length)]
-            parts = self._read_ahead[key] = [b.load(Type(type.lane, lanes), place, size) for place in places]
-        wanted = [divmod(which + i * length, lanes) for i in range(lanes)]
-        return [b.pick(parts[u * length : (u + 1) * length], wanted) for u in range(vectors)]
+        rows = self._rows.setdefault(key, [])
+        for u in range(len(rows), vectors):
+            places = [b.offset(self._places[s], start + (u * length + k) * lanes, type.lane) for k in range(length)]
+            rows.append(b.unzip([b.load(Type(type.lane, lanes), place, size) for place in places]))
+        return [rows[u][which] for u in range(vectors)]
 
     def _interleave(self, s: Store, xs: Lanes, size: int, vectors: int) -> None:
         """Write whole vectors when all elements of the rows are there."""
         b, lanes = self._b, self.nest.lanes
         length, which, start, key = self._row(s)
+        row = self._unwritten.setdefault(key, {})
+        row[which] = [b.splat(xs[u if len(xs) > 1 else 0], lanes) for u in range(vectors)]
+        if len(row) < length:
+            return
+        del self._unwritten[key]
         for u in range(vectors):
-            x = b.splat(xs[u if len(xs) > 1 else 0], lanes)
-            row = self._unwritten.setdefault((*key[:2], start + u * lanes * length), {})
-            row[which] = x
-            if len(row) < length:
-                continue
-            parts = [row.pop(k) for k in range(length)]
-            for k in range(length):
-                wanted = [divmod(k * lanes + i, length)[::-1] for i in range(lanes)]
-                place = b.offset(self._places[s], start + (u * length + k) * lanes, x.type.lane)
-                b.store(b.pick(parts, wanted), place, size)
+            for k, x in enumerate(b.zip([row[i][u] for i in range(length)])):
+                b.store(x, b.offset(self._places[s], start + (u * length + k) * lanes, x.type.lane), size)
 
     def _targets(self, s: Access, here: _Here) -> list[tuple[Value, int]]:
         """For each vector its address and its stride: 1, −1, or 0 for one element; or addresses, one for each lane."""

@@ -18,8 +18,9 @@ from funcgrad.core.views import size
 Access: TypeAlias = Load | Store
 # in instructions: what an element costs that is gathered or scattered, and what a fold of the lanes of a vector does
 _GATHERED = 1.5
-# the longest row that is taken apart by shuffles, and the longest axis whose loop is written out
-_ROW, SHORT = 6, 8
+# rows up to this length are taken apart by shuffles, if it takes so many for each vector; axes up to this length have
+# their loop written out
+_ROW, _SHUFFLES, SHORT = 16, 5, 8
 _ACROSS = 10
 # seconds of a vector instruction, and bytes per second from memory
 _INSTRUCTION, _BANDWIDTH = 0.25e-9, 30e9
@@ -193,7 +194,7 @@ def _cost(
         if axis is None or axis not in on:
             total += runs * _weight(s)
         elif isinstance(s, Load | Store) and (rows := _interleaved(kernel, s, axis, [*outer, *inner])):
-            total += runs * steps * rows
+            total += runs * steps * (1 + _shuffles(rows))
         elif isinstance(s, Load | Store) and not _consecutive(s, axis, depends):
             total += runs * _GATHERED
         else:
@@ -211,20 +212,28 @@ def _interleaved(kernel: Kernel, s: Access, along: Axis, axes: Sequence[Axis]) -
     """
     length = along.strides[s]
     total = size(s.buffer.shape)
-    if not 2 <= length <= _ROW or s.offsets or total % length:
+    if not 2 <= length <= _ROW or s.offsets or total % length or _shuffles(length) > _SHUFFLES:
         return 0
-    within = False
-    for a in axes:
-        if a is along or not a.strides[s] % length:
-            continue
-        if a.strides[s] != 1 or a.length != length or within:
+    within = [a for a in axes if a is not along and a.strides[s] % length]
+    reach = 1
+    for a in sorted(within, key=lambda a: abs(a.strides[s])):
+        # the axes number the elements of a row through
+        if a.strides[s] != reach or a.length > SHORT:
             return 0
-        within = True
+        reach *= a.length
     others = [t for t in kernel.accesses if t.buffer is s.buffer]
     if isinstance(s, Load):
-        return length if all(isinstance(t, Load) for t in others) else 0
+        return length if reach <= length and all(isinstance(t, Load) for t in others) else 0
     alone = len(others) == 1 and not s.combine and not s.view.offset % length
-    return length if alone and within else 0
+    return length if alone and reach == length else 0
+
+
+def _shuffles(length: int) -> int:
+    """How many instructions for each vector take rows of such a length apart: p − 1 for each prime factor p."""
+    for p in range(2, length + 1):
+        if length % p == 0:
+            return p - 1 + _shuffles(length // p)
+    return 0
 
 
 def seconds(kernel: Kernel, nest: Nest) -> float:
@@ -259,13 +268,18 @@ def _ordered(kernel: Kernel, outer: list[Axis], along: Axis) -> list[Axis]:
 
 def _unroll(kernel: Kernel, along: Axis, lanes: int, depends: Mapping[Var | Store, frozenset[Axis]]) -> int:
     """More vectors at a time for short bodies, and for those of folds, where each step waits for the one before."""
-    there = list(_within(kernel, along, depends))
-    work = sum(_weight(s) for s in there)
+    work = sum(_weight(s) * _copies(s, along, depends) for s in _within(kernel, along, depends))
     folds = any(isinstance(s, Fold) for s in kernel.body)
     wanted = 4 if work <= (12 if folds else 6) else 2 if work <= 24 else 1
     while wanted > 1 and along.length < wanted * lanes:
         wanted //= 2
     return wanted
+
+
+def _copies(s: Statement, along: Axis, depends: Mapping[Var | Store, frozenset[Axis]]) -> int:
+    """How often a statement is written out for one vector."""
+    on = depends[s] if isinstance(s, Store) else depends[s.out]
+    return math.prod(a.length for a in on if a is not along and a.length <= SHORT)
 
 
 def _within(kernel: Kernel, along: Axis, depends: Mapping[Var | Store, frozenset[Axis]]) -> Iterator[Statement]:

@@ -20,7 +20,7 @@ from funcgrad.compiler.native.builder import I64, PTR, Builder, Value
 from funcgrad.compiler.native.folds import Partials
 from funcgrad.compiler.native.kernel import Fold, Kernel, Load, Statement, Store, operands, result
 from funcgrad.compiler.native.loops import LoopWriter, Span, phases
-from funcgrad.compiler.native.nest import Axis, Nest, plan_nest, seconds
+from funcgrad.compiler.native.nest import SHORT, Axis, Nest, plan_nest, seconds
 from funcgrad.core.trace import Var
 from funcgrad.core.views import View, contiguous, size
 
@@ -74,18 +74,23 @@ class _Cut:
 
 
 def _cut(kernel: Kernel, nest: Nest) -> _Cut | None:
-    outer = [_Cut(a, _step(a, nest)) for a in nest.outer if _independent(kernel, a, nest)]
+    # the loops over short axes are written out
+    outer = [_Cut(a, _step(a, nest)) for a in nest.outer if _long(a, nest) and _independent(kernel, a, nest)]
     for cut in outer:
         if cut.axis.length >= _FEW * cut.step:
             return cut
     room = _ROOM // max(1, _bytes_of_partials(kernel, nest))
     if room >= 2 and not any(s.combine or s.offsets for s in kernel.body if isinstance(s, Store)):
-        for axis in nest.inner:
+        for axis in (a for a in nest.inner if _long(a, nest)):
             parts = min(_PARTS, room, axis.length // _step(axis, nest))
             if parts >= _FEW:
                 return _Cut(axis, _step(axis, nest), parts)
     longest = max(outer, key=lambda c: c.axis.length // c.step, default=None)
     return longest if longest is not None and longest.axis.length > longest.step else None
+
+
+def _long(axis: Axis, nest: Nest) -> bool:
+    return axis is nest.along or axis.length > SHORT
 
 
 def _step(axis: Axis, nest: Nest) -> int:
