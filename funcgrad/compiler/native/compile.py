@@ -57,7 +57,7 @@ def usable() -> bool:
 
 def with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
     """The program with its segments as operations, each of which is compiled."""
-    expanded = simplify(expand(jaxpr, partition.has_code))
+    expanded = simplify(expand(jaxpr, partition.stays))
     natives: list[Native] = []
     equations: list[Equation] = []
     for part in partition.partition(expanded):

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias, final
 
 from funcgrad.compiler.native.builder import I1, I64, Builder, Type, Value, constant
@@ -212,8 +213,8 @@ class LoopWriter:
         if span is None or span.axis is not axis:
             return self._run(whole, axis.length, self.nest.lanes, carried, body)
         there = b.compare("slt", Value(str(whole), I64), span.stop)
-        yes = lambda: self._run(whole, axis.length, self.nest.lanes, carried, body)  # noqa: E731
-        return b.branch(there, yes, lambda: carried)
+        run = partial(self._run, whole, axis.length, self.nest.lanes, carried, body)
+        return b.branch(there, run, lambda: carried)
 
     def _run(self, start: Value | int, stop: Value | int, step: int, carried: list[Value], body: Body) -> list[Value]:
         b = self._b
@@ -281,21 +282,15 @@ class LoopWriter:
     def _join(self, body: Sequence[Statement], here: _Here) -> None:
         """Combine the partial results of folds, in the order of the parts."""
         assert self._partials is not None
+        b, partials = self._b, self._partials
         for s in body:
             if not isinstance(s, Fold):
                 continue
             lanes = self._lanes_of(s) if self.nest.along not in self.nest.inner else 1
-            fold = folding(self._b, s, lanes)
-            count = here.vectors if lanes > 1 else 1
-            start = fold.start() * count
-            partials, b = self._partials, self._b
-
-            def body_of(number: Value, there: list[Value], s: Fold = s, fold: Folding = fold) -> list[Value]:
-                parts = partials.of(b, number).get(b, s, fold, len(there) // fold.width, here.entered)
-                old = [there[k : k + fold.width] for k in range(0, len(there), fold.width)]
-                return [x for one, other in zip(old, parts, strict=True) for x in fold.join(one, other)]
-
-            out = b.loop(0, partials.count, 1, start, body_of)
+            fold = folding(b, s, lanes)
+            out = fold.start() * (here.vectors if lanes > 1 else 1)
+            add = partial(_taken_in, b, fold, partials, s, here.entered)
+            out = b.loop(0, partials.count, 1, out, add)
             self._values[s.out] = [fold.finish(out[k : k + fold.width]) for k in range(0, len(out), fold.width)]
 
     def _lanes_of(self, s: Fold) -> int:
@@ -611,6 +606,21 @@ class LoopWriter:
         name = f"llvm.masked.store.{x.type.suffix}.p0"
         b.module.declare_text(name, f"declare void @{name}({x.type}, ptr, {mask.type})")
         b.do(f"call void @{name}({x}, ptr align {size} {place.text}, {mask})")
+
+
+def _taken_in(
+    b: Builder,
+    fold: Folding,
+    partials: Partials,
+    s: Fold,
+    entered: Mapping[Axis, Value],
+    number: Value,
+    there: list[Value],
+) -> list[Value]:
+    """Accumulators with what one part has left."""
+    width = fold.width
+    parts = partials.of(b, number).get(b, s, fold, len(there) // width, entered)
+    return [x for k, part in enumerate(parts) for x in fold.join(there[k * width : (k + 1) * width], part)]
 
 
 def phases(kernel: Kernel, nest: Nest) -> list[tuple[list[Statement], list[Statement]]]:

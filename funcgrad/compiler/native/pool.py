@@ -38,8 +38,10 @@ _LINE = 16
 _LOCK, _GATE, _NEXT, _SLEEPING, _JOB, _SETTINGS = (_LINE * i for i in range(6))
 _FUNCTION, _CLOSURE, _COUNT, _CHUNK = range(_JOB, _JOB + 4)
 _WANTED, _STARTED, _NUMBERED, _HOW, _THREAD = range(_SETTINGS, _SETTINGS + 5)
-_SYSTEM = ("pthread_create", "pthread_sigmask", "pthread_mutex_lock", "pthread_mutex_unlock")
-_SYSTEM += ("pthread_cond_wait", "pthread_cond_broadcast", "sched_yield")
+_SYSTEM = (
+    "pthread_create", "pthread_sigmask", "pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_wait",
+    "pthread_cond_broadcast", "sched_yield",
+)  # fmt: skip
 _FUNCTIONS = _SETTINGS + _LINE
 # more room than any system needs
 _MUTEX, _CONDITION, _SIGNALS, _BEFORE, _END = (_FUNCTIONS + _LINE * i for i in range(1, 6))
@@ -97,7 +99,8 @@ def set_num_threads(n: int) -> None:
     Raises:
         ArgumentError: `n` is no positive integer.
 
-    Example:
+    Examples:
+        >>> import funcgrad as fg
         >>> before = fg.get_num_threads()
         >>> fg.set_num_threads(1)
         >>> fg.get_num_threads()
@@ -119,11 +122,17 @@ def get_num_threads() -> int:
     Returns:
         The number of threads, the calling one included.
 
-    Example:
+    Examples:
+        >>> import funcgrad as fg
         >>> fg.get_num_threads() >= 1
         True
     """
     return _wanted()[0]
+
+
+def started() -> int:
+    """How many threads the pool has made."""
+    return _memory()[_STARTED] if _memory.cache_info().currsize else 0
 
 
 def addresses() -> dict[str, int]:
@@ -261,8 +270,7 @@ def _work(w: _Writer) -> None:
     b = w.b
     with b.function("work", "void", [("ptr", "pool")], "internal"):
         function, closure, count, chunk = (
-            w.get(place, type)
-            for place, type in ((_FUNCTION, PTR), (_CLOSURE, PTR), (_COUNT, I64), (_CHUNK, I64))
+            w.get(place, type) for place, type in ((_FUNCTION, PTR), (_CLOSURE, PTR), (_COUNT, I64), (_CHUNK, I64))
         )
         w.jump("next")
         w.label("next")

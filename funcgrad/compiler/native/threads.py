@@ -177,7 +177,8 @@ class _Outlined:
             for s in kernel.body:
                 if isinstance(s, Load | Store) and s.buffer not in self._buffers and s.buffer not in self._handed:
                     self._handed[s.buffer] = self._reserve(8 * max(1, size(s.buffer.shape)))
-        plans = [(kernel, nest := plan_nest(kernel, self._vector_bytes), _cut(kernel, nest)) for kernel in self._kernels]
+        nests = [plan_nest(kernel, self._vector_bytes) for kernel in self._kernels]
+        plans = [(kernel, nest, _cut(kernel, nest)) for kernel, nest in zip(self._kernels, nests, strict=True)]
         partials = [self._partials(kernel, nest, cut) if cut and cut.parts else None for kernel, nest, cut in plans]
         *given, parallel, pool = arguments
         closure = b.emit(f"alloca [{len(given) + 1} x ptr], align 64", PTR)
@@ -328,4 +329,3 @@ def _handing_on(
         ordered = sorted(body, key=lambda s: order[id(s)])
         folded = kernel.folded if any(isinstance(s, Fold) for s in body) else ()
         yield Kernel(kernel.domain, folded, (*loads, *ordered, *stores))
-
