@@ -89,12 +89,11 @@ def plan_nest(kernel: Kernel, vector_bytes: int) -> Nest:
     if along is None:
         return Nest(outer, inner, None, 1, 1, depends)
     lanes = min(most, 1 << (along.length - 1).bit_length())
-    outer = _ordered(kernel, outer, along)
+    outer = _ordered(kernel, outer, inner, along)
     if along in inner:
         inner = [*(a for a in inner if a is not along), along]
     unroll = _unroll(kernel, along, lanes, depends)
-    axes = [*outer, *inner]
-    interleaved = {s: n for s in kernel.accesses if (n := _interleaved(kernel, s, along, axes))}
+    interleaved = {s: n for s in kernel.accesses if (n := _interleaved(kernel, s, along, outer, inner))}
     return Nest(outer, inner, along, lanes, unroll, depends, interleaved)
 
 
@@ -193,8 +192,10 @@ def _cost(
         runs = math.prod(a.length for a in on)
         if axis is None or axis not in on:
             total += runs * _weight(s)
-        elif isinstance(s, Load | Store) and (rows := _interleaved(kernel, s, axis, [*outer, *inner])):
-            total += runs * steps * (1 + _shuffles(rows))
+        elif isinstance(s, Load | Store) and (rows := _interleaved(kernel, s, axis, outer, inner)):
+            # a row serves all loops within that of the lanes
+            alone = rows if axis in inner else 1
+            total += runs * steps * (alone + _shuffles(rows))
         elif isinstance(s, Load | Store) and not _consecutive(s, axis, depends):
             total += runs * _GATHERED
         else:
@@ -204,7 +205,7 @@ def _cost(
     return total
 
 
-def _interleaved(kernel: Kernel, s: Access, along: Axis, axes: Sequence[Axis]) -> int:
+def _interleaved(kernel: Kernel, s: Access, along: Axis, outer: Sequence[Axis], inner: Sequence[Axis]) -> int:
     """The length of the rows that an access goes along, if these are short, and whole ones can be read or written.
 
     Along the axis of lanes it goes from one row to the next, and along a short one from one element of a row to the
@@ -214,7 +215,7 @@ def _interleaved(kernel: Kernel, s: Access, along: Axis, axes: Sequence[Axis]) -
     total = size(s.buffer.shape)
     if not 2 <= length <= _ROW or s.offsets or total % length or _shuffles(length) > _SHUFFLES:
         return 0
-    within = [a for a in axes if a is not along and a.strides[s] % length]
+    within = [a for a in (*outer, *inner) if a is not along and a.strides[s] % length]
     reach = 1
     for a in sorted(within, key=lambda a: abs(a.strides[s])):
         # the axes number the elements of a row through
@@ -224,7 +225,8 @@ def _interleaved(kernel: Kernel, s: Access, along: Axis, axes: Sequence[Axis]) -
     others = [t for t in kernel.accesses if t.buffer is s.buffer]
     if isinstance(s, Load):
         return length if reach <= length and all(isinstance(t, Load) for t in others) else 0
-    alone = len(others) == 1 and not s.combine and not s.view.offset % length
+    # the loops over a row have to be within that over the rows
+    alone = len(others) == 1 and not s.combine and not s.view.offset % length and along in outer
     return length if alone and reach == length else 0
 
 
@@ -253,16 +255,18 @@ def _consecutive(s: Access, axis: Axis, depends: Mapping[Var | Store, frozenset[
     )
 
 
-def _ordered(kernel: Kernel, outer: list[Axis], along: Axis) -> list[Axis]:
+def _ordered(kernel: Kernel, outer: list[Axis], inner: Sequence[Axis], along: Axis) -> list[Axis]:
     """The outer loops, the one with lanes last; but outside of a loop along which some access is consecutive.
 
-    There, the lines of memory that are gathered from serve several steps of the inner loop.
+    There, the lines of memory that are gathered from serve several steps of the inner loop, and so do rows.
     """
     if along not in outer:
         return outer
     rest = [a for a in outer if a is not along]
     askew = [s for s in kernel.accesses if along.strides[s] not in (0, 1, -1)]
-    beneath = [a for a in rest if any(a.strides[s] in (1, -1) for s in askew)]
+    rows = [(s, n) for s in askew if (n := _interleaved(kernel, s, along, outer, inner))]
+    within = {a for s, n in rows for a in rest if a.strides[s] % n}
+    beneath = [a for a in rest if a in within or any(a.strides[s] in (1, -1) for s in askew)]
     return [*(a for a in rest if a not in beneath), along, *beneath]
 
 
