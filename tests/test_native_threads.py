@@ -333,3 +333,29 @@ def test_results_larger_than_the_cache_are_written_past_it(shift: int) -> None:
     on_any_number(f, x)
     on_any_number(lambda x: (x[shift:], x[::-1] * 2, x * 3), x)
     del y
+
+
+# ── blocks of matrices
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i1", "i8"])
+@pytest.mark.parametrize("shape", [(1, 1), (8, 8), (15, 33), (32, 64), (40, 41), (129, 70), (300, 301)])
+def test_rows_are_read_along_columns_in_blocks(shape: tuple[int, int], dtype: str) -> None:
+    n, m = shape
+    x, y = RNG.integers(-9, 9, (n, m)).astype(dtype), RNG.integers(-9, 9, (m, n)).astype(dtype)
+    for f in (
+        lambda x, y: x + y.T,
+        lambda x, y: (y.T * 2, x - 1),
+        lambda x, y: (x + y.T) * (x - y.T),
+        lambda x, y: y[::-1].T - x[:, ::-1],
+        lambda x, y: y.T[1:] + x[:-1],
+    ):
+        expected = fg.tree.leaves(f(x, y))
+        for got, wanted in zip(fg.tree.leaves(fg.jit(f)(x, y)), expected, strict=True):
+            np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("axes", [(2, 1, 0), (0, 2, 1), (1, 0, 2), (2, 0, 1), (1, 2, 0)])
+def test_three_axes_in_any_order(axes: tuple[int, ...]) -> None:
+    z = RNG.standard_normal((33, 40, 50))
+    on_any_number(lambda z: (z.transpose(axes) + 1, z[::-1].transpose(axes)[1:] * 2, fnp.exp(z).transpose(axes) * 2), z)

@@ -9,9 +9,9 @@ from typing import final
 
 import numpy as np
 
+from funcgrad.compiler.native.axis import Axis
 from funcgrad.compiler.native.builder import I64, PTR, Builder, Type, Value, constant
 from funcgrad.compiler.native.kernel import Fold
-from funcgrad.compiler.native.nest import Axis
 from funcgrad.compiler.native.scalars import combine
 from funcgrad.compiler.native.scalars_convert import convert, lane_of
 from funcgrad.core.types import DType

@@ -9,44 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, final
+from typing import final
 
-from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Statement, Store, operands, result
+from funcgrad.compiler.native.axis import Axis
+from funcgrad.compiler.native.kernel import Access, Compute, Fold, Kernel, Load, Statement, Store, operands, result
+from funcgrad.compiler.native.rows import Rows, rows_of
 from funcgrad.core.trace import Var
-from funcgrad.core.views import size
 
-Access: TypeAlias = Load | Store
 # in instructions: what an element costs that is gathered or scattered, and what a fold of the lanes of a vector does
 _GATHERED = 1.5
-# rows up to this length are taken apart by shuffles, if it takes so many for each vector; axes up to this length have
-# their loop written out
-_ROW, _SHUFFLES, SHORT = 16, 5, 8
 _ACROSS = 10
 # seconds of a vector instruction, and bytes per second from memory
 _INSTRUCTION, _BANDWIDTH = 0.25e-9, 30e9
 _LONG = frozenset({"exp", "log", "sin", "cos", "tan", "tanh", "power", "erf", "sigmoid", "logaddexp", "softplus"})
-
-
-@final
-class Axis:
-    """A loop.
-
-    Attributes:
-        length: How often it runs.
-        strides: For each access the distance from one index to the next.
-        rank: For a folded axis, the distance between two of its indices when all folded elements are numbered through.
-    """
-
-    __slots__ = ("length", "rank", "strides")
-
-    def __init__(self, length: int, strides: Mapping[Access, int], rank: int) -> None:
-        self.length = length
-        self.strides = strides
-        self.rank = rank
-
-    def merges(self, inner: Axis) -> bool:
-        """True if this axis and the next one can be one loop."""
-        return all(stride == inner.strides[a] * inner.length for a, stride in self.strides.items())
 
 
 @final
@@ -61,7 +36,7 @@ class Nest:
         lanes: How many.
         unroll: How many vectors one step of that loop handles.
         depends: The axes that each value, and each store, depends on.
-        interleaved: For accesses to rows of few elements, of which each lane has one: how long a row is.
+        rows: The rows of those accesses that go from row to row.
     """
 
     outer: list[Axis]
@@ -70,7 +45,7 @@ class Nest:
     lanes: int
     unroll: int
     depends: dict[Var | Store, frozenset[Axis]]
-    interleaved: dict[Access, int] = field(default_factory=dict)
+    rows: Mapping[Access, Rows] = field(default_factory=dict)
 
     @property
     def block(self) -> int:
@@ -89,12 +64,13 @@ def plan_nest(kernel: Kernel, vector_bytes: int) -> Nest:
     if along is None:
         return Nest(outer, inner, None, 1, 1, depends)
     lanes = min(most, 1 << (along.length - 1).bit_length())
-    outer = _ordered(kernel, outer, inner, along)
+    outer = _ordered(kernel, outer, inner, along, lanes)
     if along in inner:
         inner = [*(a for a in inner if a is not along), along]
     unroll = _unroll(kernel, along, lanes, depends)
-    interleaved = {s: n for s in kernel.accesses if (n := _interleaved(kernel, s, along, outer, inner))}
-    return Nest(outer, inner, along, lanes, unroll, depends, interleaved)
+    found = {s: rows_of(kernel, s, along, lanes, outer, inner) for s in kernel.accesses}
+    rows = {s: row for s, row in found.items() if row is not None}
+    return Nest(outer, inner, along, lanes, unroll, depends, rows)
 
 
 def _axes(kernel: Kernel) -> list[Axis]:
@@ -104,7 +80,10 @@ def _axes(kernel: Kernel) -> list[Axis]:
         ranks[i] = rank
         rank *= kernel.domain[i]
     accesses = kernel.accesses
-    return [Axis(n, {a: a.view.strides[i] for a in accesses}, ranks.get(i, 0)) for i, n in enumerate(kernel.domain)]
+    return [
+        Axis(n, {a: a.view.strides[i] for a in accesses}, ranks.get(i, 0), i == kernel.tile)
+        for i, n in enumerate(kernel.domain)
+    ]
 
 
 def _merged(axes: Sequence[Axis]) -> list[Axis]:
@@ -192,10 +171,10 @@ def _cost(
         runs = math.prod(a.length for a in on)
         if axis is None or axis not in on:
             total += runs * _weight(s)
-        elif isinstance(s, Load | Store) and (rows := _interleaved(kernel, s, axis, outer, inner)):
+        elif isinstance(s, Load | Store) and (rows := rows_of(kernel, s, axis, lanes, outer, inner)):
             # a row serves all loops within that of the lanes
-            alone = rows if axis in inner else 1
-            total += runs * steps * (alone + _shuffles(rows))
+            loads = rows.length if axis in inner else 1
+            total += runs * steps * (loads + rows.cost)
         elif isinstance(s, Load | Store) and not _consecutive(s, axis, depends):
             total += runs * _GATHERED
         else:
@@ -203,39 +182,6 @@ def _cost(
         if isinstance(s, Fold) and axis is not None and axis.rank:
             total += _ACROSS * math.prod(a.length for a in outer)
     return total
-
-
-def _interleaved(kernel: Kernel, s: Access, along: Axis, outer: Sequence[Axis], inner: Sequence[Axis]) -> int:
-    """The length of the rows that an access goes along, if these are short, and whole ones can be read or written.
-
-    Along the axis of lanes it goes from one row to the next, and along a short one from one element of a row to the
-    next. What a nest both reads and writes has to be read and written in order.
-    """
-    length = along.strides[s]
-    total = size(s.buffer.shape)
-    if not 2 <= length <= _ROW or s.offsets or total % length or _shuffles(length) > _SHUFFLES:
-        return 0
-    within = [a for a in (*outer, *inner) if a is not along and a.strides[s] % length]
-    reach = 1
-    for a in sorted(within, key=lambda a: abs(a.strides[s])):
-        # the axes number the elements of a row through
-        if a.strides[s] != reach or a.length > SHORT:
-            return 0
-        reach *= a.length
-    others = [t for t in kernel.accesses if t.buffer is s.buffer]
-    if isinstance(s, Load):
-        return length if reach <= length and all(isinstance(t, Load) for t in others) else 0
-    # the loops over a row have to be within that over the rows
-    alone = len(others) == 1 and not s.combine and not s.view.offset % length and along in outer
-    return length if alone and reach == length else 0
-
-
-def _shuffles(length: int) -> int:
-    """How many instructions for each vector take rows of such a length apart: p − 1 for each prime factor p."""
-    for p in range(2, length + 1):
-        if length % p == 0:
-            return p - 1 + _shuffles(length // p)
-    return 0
 
 
 def seconds(kernel: Kernel, nest: Nest) -> float:
@@ -255,7 +201,7 @@ def _consecutive(s: Access, axis: Axis, depends: Mapping[Var | Store, frozenset[
     )
 
 
-def _ordered(kernel: Kernel, outer: list[Axis], inner: Sequence[Axis], along: Axis) -> list[Axis]:
+def _ordered(kernel: Kernel, outer: list[Axis], inner: Sequence[Axis], along: Axis, lanes: int) -> list[Axis]:
     """The outer loops, the one with lanes last; but outside of a loop along which some access is consecutive.
 
     There, the lines of memory that are gathered from serve several steps of the inner loop, and so do rows.
@@ -264,8 +210,8 @@ def _ordered(kernel: Kernel, outer: list[Axis], inner: Sequence[Axis], along: Ax
         return outer
     rest = [a for a in outer if a is not along]
     askew = [s for s in kernel.accesses if along.strides[s] not in (0, 1, -1)]
-    rows = [(s, n) for s in askew if (n := _interleaved(kernel, s, along, outer, inner))]
-    within = {a for s, n in rows for a in rest if a.strides[s] % n}
+    rows = [row for s in askew if (row := rows_of(kernel, s, along, lanes, outer, inner))]
+    within = {a for row in rows for a in row.within}
     beneath = [a for a in rest if a in within or any(a.strides[s] in (1, -1) for s in askew)]
     return [*(a for a in rest if a not in beneath), along, *beneath]
 
@@ -283,7 +229,7 @@ def _unroll(kernel: Kernel, along: Axis, lanes: int, depends: Mapping[Var | Stor
 def _copies(s: Statement, along: Axis, depends: Mapping[Var | Store, frozenset[Axis]]) -> int:
     """How often a statement is written out for one vector."""
     on = depends[s] if isinstance(s, Store) else depends[s.out]
-    return math.prod(a.length for a in on if a is not along and a.length <= SHORT)
+    return math.prod(a.length for a in on if a is not along and a.short)
 
 
 def _within(kernel: Kernel, along: Axis, depends: Mapping[Var | Store, frozenset[Axis]]) -> Iterator[Statement]:

@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
+from funcgrad.compiler.native.axis import Axis
 from funcgrad.compiler.native.builder import I64, PTR, Builder, Value
 from funcgrad.compiler.native.folds import Partials
 from funcgrad.compiler.native.kernel import Fold, Kernel, Load, Statement, Store, operands, result
 from funcgrad.compiler.native.loops import LoopWriter, Span, phases
-from funcgrad.compiler.native.nest import SHORT, Axis, Nest, plan_nest, seconds
+from funcgrad.compiler.native.nest import Nest, plan_nest, seconds
+from funcgrad.compiler.native.rows import in_blocks
 from funcgrad.core.trace import Var
 from funcgrad.core.views import View, contiguous, size
 
@@ -51,11 +53,12 @@ def write_kernel(
         vector_bytes: The size of a vector.
         externals: Gives what the pool publishes by name, within the function that is being written.
     """
-    nest = plan_nest(kernel, vector_bytes)
-    if is_long(kernel, nest):
-        _Outlined(b, kernel, nest, pointers, failed, vector_bytes).write(externals)
-    else:
-        LoopWriter(b, kernel, pointers, failed, nest).write()
+    for piece in in_blocks(kernel, vector_bytes):
+        nest = plan_nest(piece, vector_bytes)
+        if is_long(piece, nest):
+            _Outlined(b, piece, nest, pointers, failed, vector_bytes).write(externals)
+        else:
+            LoopWriter(b, piece, pointers, failed, nest).write()
 
 
 def is_long(kernel: Kernel, nest: Nest) -> bool:
@@ -90,7 +93,7 @@ def _cut(kernel: Kernel, nest: Nest) -> _Cut | None:
 
 
 def _long(axis: Axis, nest: Nest) -> bool:
-    return axis is nest.along or axis.length > SHORT
+    return axis is nest.along or not axis.short
 
 
 def _step(axis: Axis, nest: Nest) -> int:
