@@ -37,6 +37,7 @@ class Axis:
 
     def merges(self, inner: Axis) -> bool:
         """True if this axis and the next one can be one loop."""
-        if self.tile or inner.tile:
+        # what is written out stays so
+        if self.tile or inner.tile or (self.short and inner.short and self.length * inner.length > _SHORT):
             return False
         return all(stride == inner.strides[a] * inner.length for a, stride in self.strides.items())

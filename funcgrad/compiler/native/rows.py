@@ -21,7 +21,7 @@ from funcgrad.compiler.native.kernel import Access, Kernel, Load, Statement, Sto
 from funcgrad.core.views import View, size
 
 # rows up to this length are taken apart, if it takes so many shuffles for each vector
-_LONGEST, _SHUFFLES = 16, 5
+_LONGEST, _SHUFFLES = 16, 6
 # a kernel of more statements is not written out for each element of a block
 _SMALL = 12
 
