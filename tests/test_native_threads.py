@@ -85,6 +85,19 @@ def test_every_dtype_has_partial_results(dtype: str) -> None:
         assert is_cut(on_any_number(lambda x: (x.max(), fnp.sum(fnp.sin(x.astype(float)))), x))
 
 
+@pytest.mark.parametrize("vectors", [3009, 3073, 3521, 3969, 8000])
+@pytest.mark.parametrize("more", [0, 1, 7])
+def test_no_part_of_a_sum_is_counted_twice(vectors: int, more: int) -> None:
+    def f(x: Any) -> Any:
+        for _ in range(10):
+            x = fnp.exp(0 * x)
+        return fnp.sum(x)
+
+    for lanes in (2, 4, 8):
+        x = np.zeros(lanes * vectors + more)
+        assert fg.jit(f)(x) == x.size
+
+
 @pytest.mark.parametrize("axis", [0, 1, None])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_reductions_of_matrices(axis: int | None, order: Any) -> None:

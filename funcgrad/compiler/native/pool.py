@@ -51,6 +51,9 @@ _SPINS = 1000
 # chunks for each thread: more than one, since threads do not run equally fast
 _CHUNKS = 4
 
+# the functions that are called are those of POSIX
+_HAS_THREADS = sys.platform != "win32"
+
 NAMES: Final = ("parallel", "pool")
 """What programs find among their externals: the function, and its first argument."""
 
@@ -112,7 +115,7 @@ def set_num_threads(n: int) -> None:
     threads = _checked(n.__index__(), "set_num_threads: n")
     _wanted()[0] = threads
     blas.set_threads(threads)
-    if _memory.cache_info().currsize:
+    if _memory.cache_info().currsize and _HAS_THREADS:
         _memory()[_WANTED] = threads
 
 
@@ -168,7 +171,7 @@ def _memory() -> ctypes.Array[ctypes.c_int64]:
 def _make_ready(memory: ctypes.Array[ctypes.c_int64]) -> None:
     """An empty pool. Where threads cannot be had, its size is 1 for good: nobody starts a second one."""
     ctypes.memset(memory, 0, ctypes.sizeof(memory))
-    if sys.platform == "win32":
+    if not _HAS_THREADS:
         memory[_WANTED] = 1
         return
     system = ctypes.CDLL(None)

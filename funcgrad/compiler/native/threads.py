@@ -85,11 +85,17 @@ def _cut(kernel: Kernel, nest: Nest) -> _Cut | None:
     room = _ROOM // max(1, _bytes_of_partials(kernel, nest))
     if room >= 2 and not any(s.combine or s.offsets for s in kernel.body if isinstance(s, Store)):
         for axis in (a for a in nest.inner if _long(a, nest)):
-            parts = min(_PARTS, room, axis.length // _step(axis, nest))
-            if parts >= _FEW:
-                return _Cut(axis, _step(axis, nest), parts)
+            step = _step(axis, nest)
+            most = min(_PARTS, room, axis.length // step)
+            if most >= _FEW:
+                return _Cut(axis, step, _non_empty(-(-axis.length // step), most))
     longest = max(outer, key=lambda c: c.axis.length // c.step, default=None)
     return longest if longest is not None and longest.axis.length > longest.step else None
+
+
+def _non_empty(steps: int, most: int) -> int:
+    """How many parts of equal length, but for the last one, there are at most, if none is to be empty."""
+    return -(-steps // -(-steps // most))
 
 
 def _long(axis: Axis, nest: Nest) -> bool:
@@ -267,7 +273,6 @@ class _Outlined:
         def part(number: Value, _: list[Value]) -> list[Value]:
             start = b.op("mul", number, length)
             stop = b.intrinsic("smin", b.op("add", start, length), Value(str(cut.axis.length), I64))
-            start = b.intrinsic("smin", start, Value(str(cut.axis.length), I64))
             self._writer(b, kernel, nest, pointers).write_partials(Span(cut.axis, start, stop), partials, number)
             return []
 
@@ -319,11 +324,10 @@ def _handing_on(
     order = {id(s): i for i, s in enumerate(kernel.body)}
     for number, body in enumerate(bodies):
         own = {out for s in body if (out := result(s)) is not None}
-        missing = dict.fromkeys(x for s in body for x in operands(s) if isinstance(x, Var) and x not in own)
-        later = {x for other in bodies[number + 1 :] for s in other for x in operands(s) if isinstance(x, Var)}
-        again = [out for other in bodies[number + 1 :] for s in other if (out := result(s)) is not None]
+        missing = _needed(body)
+        later = set().union(*(_needed(other) for other in bodies[number + 1 :]))
         stores: list[Statement] = []
-        for x in own & later - set(again):
+        for x in own & later:
             if x not in places:
                 places[x] = Var(rest, x.dtype)
                 stores.append(Store(places[x], left, x))
@@ -332,3 +336,9 @@ def _handing_on(
         ordered = sorted(body, key=lambda s: order[id(s)])
         folded = kernel.folded if any(isinstance(s, Fold) for s in body) else ()
         yield Kernel(kernel.domain, folded, (*loads, *ordered, *stores))
+
+
+def _needed(body: Sequence[Statement]) -> dict[Var, None]:
+    """The values that a body reads and does not compute, in order."""
+    own = {result(s) for s in body}
+    return dict.fromkeys(x for s in body for x in operands(s) if isinstance(x, Var) and x not in own)
