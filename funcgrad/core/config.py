@@ -28,3 +28,6 @@ CACHE_DIR = os.environ.get("FUNCGRAD_CACHE_DIR", "")
 
 NATIVE = os.environ.get("FUNCGRAD_NATIVE", "") != "0"
 """`FUNCGRAD_NATIVE=0`: compiled programs run through NumPy, as they do where there is no LLVM."""
+
+NUM_THREADS = os.environ.get("FUNCGRAD_NUM_THREADS", "").strip()
+"""`FUNCGRAD_NUM_THREADS`: how many threads run the loops of jitted functions; see `set_num_threads`."""

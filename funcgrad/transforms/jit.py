@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, NoReturn, final
 import numpy as np
 
 from funcgrad import tree as pytree
+from funcgrad.compiler.native.recycle import forget as return_memory
 from funcgrad.core import config
 from funcgrad.core.errors import ArgumentError, DTypeError, shown
 from funcgrad.core.ir import Jaxpr
@@ -511,7 +512,7 @@ def disable_jit(disable: bool = True) -> Iterator[None]:
 
 
 def clear_caches() -> None:
-    """Forget the programs of all jitted functions, and what was derived from them.
+    """Forget the programs of all jitted functions, and what was derived from them; return the memory that is kept.
 
     Examples:
         >>> import funcgrad as fg
@@ -527,3 +528,4 @@ def clear_caches() -> None:
     for function in functions:
         function.clear_cache()
     forget_derived()
+    return_memory()

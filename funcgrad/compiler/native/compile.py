@@ -75,7 +75,7 @@ def with_segments(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> tuple[Jaxpr, list[
         owned: The positions of the inputs that it may overwrite, which it does if it is all of one segment.
     """
     has_code = partition.has_code
-    expanded = lower(expand(jaxpr, has_code), has_code)
+    expanded = lower(expand(jaxpr, partition.stays), has_code)
     if expanded is not jaxpr:
         expanded = simplify(expanded)
     natives: list[Native] = []

@@ -25,8 +25,9 @@ CONTEXT = (
 # scalar; where the value of an integer goes (−1: the value is used where it stands in the object); and whether True and
 # False will do.
 INPUT = ("descriptor", "axes", "shape", "flags", "scalar", "slot", "truth")
-# What is made for a result, and how; the slot is where a number is left, or which argument is handed back.
-OUTPUT = ("kind", "descriptor", "axes", "shape", "slot")
+# What is made for a result, and how; the slot is where a number is left, or which argument is handed back. The handler
+# is what allocates the memory of a large array; it is null for others.
+OUTPUT = ("kind", "descriptor", "axes", "shape", "slot", "handler")
 ARRAY, NUMPY_SCALAR, FLOAT, INTEGER, COMPLEX, REUSED = range(6)
 
 # The words of a gate: the context of its program; how many arguments come by position and which by name; the context
@@ -59,14 +60,14 @@ PYTHON = (
     "PyTuple_Size", "PyTuple_GetItem", "PyList_New", "PyList_Size", "PyList_GetItem", "PyList_SetItem",
     "PyDict_Copy", "PyDict_Size", "PyDict_GetItemWithError", "PyDict_Next", "PyDict_SetItem",
 )  # fmt: skip
-NUMPY = ("PyArray_NewFromDescr", "PyArray_Scalar")
+NUMPY = ("PyArray_NewFromDescr", "PyArray_Scalar", "PyDataMem_SetHandler")
 OURS = ("ndarray", "bool", "True", "dict", "list", "MISS", "StoppedError", "truths", "spare")
 TABLE = PYTHON + NUMPY + OURS
 
 # how the arena of a program is aligned
 ALIGNMENT = 64
 # the places of the functions in NumPy's own table, which is a part of its binary interface
-NUMPY_PLACES = {"PyArray_NewFromDescr": 94, "PyArray_Scalar": 60}
+NUMPY_PLACES = {"PyArray_NewFromDescr": 94, "PyArray_Scalar": 60, "PyDataMem_SetHandler": 304}
 
 # Where in an object the fields stand: in any object, in an array, in a float, a complex and a NumPy scalar.
 TYPE_OF_OBJECT = 8

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sys
 import threading
 from collections import deque
@@ -60,10 +61,13 @@ _ATTRIBUTES = '\nattributes #0 = { nounwind "frame-pointer"="all" }\n'
 _IN_VAIN = ("disable-lsr", "disable-post-ra", "disable-machine-cse")
 # in characters; to set an option takes some 50 µs, which is saved only where there is more code than that
 _SHORT = 4000
-# Loops with more constants than there are registers gain nothing from loading them all before the loop.
-_MANY_CONSTANTS = 64
+# Loops with more constants than there are registers gain nothing from loading them all before the loop, and it takes
+# most of the time of a compilation, as it does in long programs. So it is left out where there are many different
+# constants, or many uses of them.
+_MANY_CONSTANTS, _MANY_USES = 40, 400
 # The options are known to exist in these versions; LLVM ends the process at an option that it does not know.
 _WITH_OPTIONS = range(20, 23)
+_CONSTANT = re.compile(r"splat \([^)]*\)")
 
 
 @final
@@ -262,7 +266,9 @@ def _always() -> tuple[str, ...]:
 def _briefly(text: str) -> Iterator[None]:
     """Within, code is generated without what would not pay. Options are those of the process, so they are put back."""
     options = [*_always()] if len(text) > _SHORT else []
-    if text.count("splat (") > _MANY_CONSTANTS and binding.llvm_version_info[0] in _WITH_OPTIONS:
+    uses = _CONSTANT.findall(text)
+    many = len(uses) > _MANY_USES or len(set(uses)) > _MANY_CONSTANTS
+    if many and binding.llvm_version_info[0] in _WITH_OPTIONS:
         options.append("disable-machine-licm")
     for name in options:
         binding.set_option("", f"-{name}=true")

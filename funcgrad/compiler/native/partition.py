@@ -7,6 +7,7 @@ second one waits for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from funcgrad.compiler.native import contraction as products
@@ -18,7 +19,10 @@ from funcgrad.core.flow import Looped
 from funcgrad.core.ir import Equation, Jaxpr
 from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter, Sorting
 from funcgrad.core.trace import Var
-from funcgrad.core.views import Places, contiguous
+from funcgrad.core.views import Places, contiguous, size
+
+# sums of so many products, of which there are many, are computed in loop nests
+_SHORT, _MANY = 4, 1000
 
 
 def partition(jaxpr: Jaxpr) -> list[Equation | Jaxpr]:
@@ -113,6 +117,27 @@ def _segment(equations: Sequence[Equation], needed: set[Var]) -> Jaxpr:
     read = dict.fromkeys(x for e in equations for x in e.inputs if isinstance(x, Var) and x not in made)
     outputs = tuple(v for e in equations for v in e.outputs if v in needed)
     return Jaxpr(tuple(read), (), tuple(equations), outputs)
+
+
+def stays(equation: Equation) -> bool:
+    """True if an equation has code, and that is better than the code of what it expands to."""
+    return has_code(equation) and not _is_short(equation)
+
+
+def _is_short(equation: Equation) -> bool:
+    """True for many short sums of products, which run in the loop nests of what is computed before and after."""
+    primitive = equation.primitive
+    if not isinstance(primitive, Contraction) or equation.outputs[0].dtype.kind != "f":
+        return False
+    letters1, letters2, out = primitive.terms
+    lengths = dict(zip(letters1 + letters2, (n for x in equation.inputs for n in x.shape), strict=True))
+    terms = math.prod(n for c, n in lengths.items() if c not in out)
+    rows, columns = (
+        math.prod(lengths[c] for c in out if c in letters and c not in others)
+        for letters, others in ((letters1, letters2), (letters2, letters1))
+    )
+    short = 0 < terms <= _SHORT and min(rows, columns) <= _SHORT
+    return short and size(equation.outputs[0].shape) >= _MANY
 
 
 def has_code(equation: Equation) -> bool:
