@@ -5,10 +5,10 @@ The true value is NumPy's in extended precision, so these tests need a platform 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import pytest
 import funcgrad as fg
 from funcgrad.compiler.native import llvm
 from funcgrad.compiler.native.builder import Builder, Module, Type, Value
-from funcgrad.compiler.native.vectormath import COSTS, FUNCTIONS
+from funcgrad.compiler.native.vectormath import COSTS, FUNCTIONS, far
 from funcgrad.ops import elementwise as ew
 
 EXTENDED = np.longdouble
@@ -149,6 +149,29 @@ def test_a_function_is_within_four_units_in_the_last_place(name: str, dtype: Any
     np.testing.assert_array_equal(np.signbit(y[zero]), np.signbit(true[zero]))
 
 
+def close_to_multiples() -> Any:
+    """Doubles that come closer to a multiple of π/2 than all smaller ones with the same exponent."""
+    digits = functools.reduce(lambda number, word: number << 64 | word, far._DIGITS)
+    found = []
+    for exponent in range(-20, 970, 3):
+        # the denominators of the continued fraction of 2^exponent / (π/2); the first word of digits is 0
+        a, b = digits << (exponent + 22), 1 << (64 * len(far._DIGITS) - 44)
+        before, last = 1, 0
+        while b and last < 2**53:
+            found += [last * 2.0**exponent] * (last >= 2**46)
+            before, last = last, a // b * last + before
+            a, b = b, a % b
+    return np.array([*found, *(-x for x in found)])
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_sines_keep_their_digits_close_to_multiples_of_a_quarter_turn(name: str) -> None:
+    x = close_to_multiples()
+    true = TRUE[name](x.astype(EXTENDED))
+    assert np.abs(true).min() < 1e-17
+    assert units_off(compiled(name)(x), true).max() <= 4
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [-16, -12, -6, -3, -2, -1.5, -0.5, 1.5, 2.5, 3, 4, 5, 6, 7, 11, 16, 17, 0.1, -2.75])
 def test_a_power_with_a_number_is_within_four_units_in_the_last_place(n: float, dtype: Any) -> None:
@@ -190,7 +213,7 @@ def test_the_result_does_not_depend_on_the_width_of_vectors(name: str, monkeypat
     wide = [compiled(name)(*x) for x in xs]
     host = llvm.host()
     for vector_bytes in (8, 16, 32):
-        monkeypatch.setattr(llvm, "host", partial(replace, host, vector_bytes=vector_bytes))
+        monkeypatch.setattr(llvm, "host", functools.partial(replace, host, vector_bytes=vector_bytes))
         for x, y in zip(xs, wide, strict=True):
             np.testing.assert_array_equal(compiled(name)(*x), y)
 
@@ -200,7 +223,7 @@ def test_instructions_of_wide_vectors_are_for_machines_that_have_them(
     dtype: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x = np.linspace(0.1, 0.9, 100).astype(dtype)
-    monkeypatch.setattr(llvm, "host", partial(replace, llvm.host(), vector_bytes=32))
+    monkeypatch.setattr(llvm, "host", functools.partial(replace, llvm.host(), vector_bytes=32))
     text = fg.jit(lambda x: np.exp(x) + np.log1p(x) + np.cbrt(x) + np.power(x, x)).lower(x).as_text("llvm")
     assert "avx512" not in text
 
