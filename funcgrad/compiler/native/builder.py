@@ -169,6 +169,7 @@ class Builder:
         self._lines: list[str] = []
         self._blocks = 0
         self._block = "entry"
+        self._room = 0
 
     @contextmanager
     def function(self, name: str, result: str, arguments: Sequence[tuple[str, str]], how: str = "") -> Iterator[None]:
@@ -176,7 +177,11 @@ class Builder:
         listed = ", ".join(f"{type} %{argument}" for type, argument in arguments)
         self._lines.append(f"define {how} {result} @{name}({listed}) #0 {{".replace("  ", " "))
         self._lines.append("entry:")
+        begin = len(self._lines)
         yield
+        if self._room:
+            self._lines.insert(begin, f"  %room = alloca [{self._room} x i8], align 64")
+            self._room = 0
         self._lines.append("}")
         self.module.functions.append("\n".join(self._lines))
         self._lines = []
@@ -193,6 +198,11 @@ class Builder:
         """An instruction without a result."""
         self.count += 1
         self._lines.append(f"  {text}")
+
+    def room(self, size: int) -> Value:
+        """Memory on the stack, of so many bytes; whoever asks next in this function is given the same."""
+        self._room = max(self._room, size)
+        return Value("%room", PTR)
 
     # ── arithmetic
 

@@ -20,7 +20,7 @@ from funcgrad.core.trace import Var
 _GATHERED = 1.5
 _ACROSS = 10
 # seconds of a vector instruction, and bytes per second from memory
-_INSTRUCTION, _BANDWIDTH = 0.25e-9, 30e9
+_INSTRUCTION, _BANDWIDTH = 0.4e-9, 30e9
 _LONG = frozenset({"exp", "log", "sin", "cos", "tan", "tanh", "power", "erf", "sigmoid", "logaddexp", "softplus"})
 
 
