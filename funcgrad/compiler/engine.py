@@ -199,3 +199,10 @@ def cached_executable(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> Executable:
             if found is None:
                 found = compiled[key] = Executable(jaxpr, key)
     return found
+
+
+def return_memory() -> None:
+    """Return to the system the memory that is kept for later results."""
+    from funcgrad.compiler.native import recycle  # heavy: imported when first needed
+
+    recycle.forget()

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, NoReturn, final
 import numpy as np
 
 from funcgrad import tree as pytree
-from funcgrad.compiler.native.recycle import forget as return_memory
+from funcgrad.compiler.engine import return_memory
 from funcgrad.core import config
 from funcgrad.core.errors import ArgumentError, DTypeError, shown
 from funcgrad.core.ir import Jaxpr

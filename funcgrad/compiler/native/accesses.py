@@ -18,7 +18,8 @@ from funcgrad.compiler.native.nest import Nest
 from funcgrad.compiler.native.rows import Rows
 from funcgrad.compiler.native.scalars import combine
 from funcgrad.compiler.native.scalars_convert import convert, from_memory, memory_lane, to_memory
-from funcgrad.core.ir import Atom
+from funcgrad.core.errors import InternalError
+from funcgrad.core.ir import Atom, Namer
 from funcgrad.core.trace import Var
 
 Lanes: TypeAlias = list[Value]
@@ -82,6 +83,15 @@ class Accesses:
         # rows of elements that were read at once, for each vector of them, and those of which some are to be written
         self._rows: dict[tuple[Var, str, int], list[Lanes]] = {}
         self._unwritten: dict[tuple[Var, str, int], dict[int, Lanes]] = {}
+
+    def finish(self) -> None:
+        """Prove that nothing was left unwritten.
+
+        Raises:
+            InternalError: Something was.
+        """
+        if self._unwritten:
+            raise InternalError(f"a row is not written as a whole by\n{self._kernel.show(Namer())}")
 
     @contextmanager
     def scope(self, loop: bool) -> Iterator[None]:

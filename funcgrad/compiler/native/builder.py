@@ -174,6 +174,7 @@ class Builder:
         self._lines: list[str] = []
         self._blocks = 0
         self._block = "entry"
+        self._room = 0
 
     @contextmanager
     def function(
@@ -187,7 +188,11 @@ class Builder:
         attributes = "nounwind noinline optnone" if cold else "#0"
         self._lines.append(f"define {how} {result} @{name}({listed}) {attributes} {{".replace("  ", " "))
         self._lines.append("entry:")
+        begin = len(self._lines)
         yield
+        if self._room:
+            self._lines.insert(begin, f"  %room = alloca [{self._room} x i8], align 64")
+            self._room = 0
         self._lines.append("}")
         self.module.functions.append("\n".join(self._lines))
         self._lines = []
@@ -204,6 +209,11 @@ class Builder:
         """An instruction without a result."""
         self.count += 1
         self._lines.append(f"  {text}")
+
+    def room(self, size: int) -> Value:
+        """Memory on the stack, of so many bytes; whoever asks next in this function is given the same."""
+        self._room = max(self._room, size)
+        return Value("%room", PTR)
 
     # ── arithmetic
 

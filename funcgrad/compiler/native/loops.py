@@ -116,6 +116,7 @@ class LoopWriter:
 
     def _begin(self) -> None:
         self._outer(0, Here({}))
+        self._accesses.finish()
 
     # ── the loops over the axes that are not folded
 

@@ -21,7 +21,7 @@ from funcgrad.core.trace import Var
 _GATHERED = 1.5
 _ACROSS = 10
 # seconds of a vector instruction, and bytes per second from memory
-_INSTRUCTION, _BANDWIDTH = 0.25e-9, 30e9
+_INSTRUCTION, _BANDWIDTH = 0.4e-9, 30e9
 # so many elements are gathered or scattered at a time, at most: each of them is written out
 _SINGLES = 16
 

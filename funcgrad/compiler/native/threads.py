@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, final
 
 from funcgrad.compiler.native.axis import Axis
@@ -22,6 +22,7 @@ from funcgrad.compiler.native.folds import Partials
 from funcgrad.compiler.native.kernel import Fold, Kernel, Load, Statement, Store, operands, result
 from funcgrad.compiler.native.loops import LoopWriter, Span, phases
 from funcgrad.compiler.native.nest import Nest, plan_nest, seconds
+from funcgrad.compiler.native.pool import NAMES
 from funcgrad.compiler.native.rows import in_blocks
 from funcgrad.core.trace import Var
 from funcgrad.core.views import View, contiguous, size
@@ -29,7 +30,7 @@ from funcgrad.core.views import View, contiguous, size
 Externals: TypeAlias = Callable[[str], Value]
 
 # a kernel that takes less is not worth the time that it takes to wake threads, nor a function of its own
-_WORTH = 60e-6
+_WORTH = 40e-6
 # elements and statements of which it is clear that they take less
 _SMALL = 1 << 14
 # how long a chunk takes at least
@@ -155,9 +156,10 @@ def _injective(s: Store, nest: Nest) -> bool:
 
 @final
 class _Outlined:
-    """Writes a kernel as functions: one that runs it, and those that it has threads run parts of.
+    """Writes a kernel as functions of ranges, and the calls that have threads run them.
 
-    They all find the addresses that they work with in an array, the closure.
+    The functions find the addresses that they work with in an array on the stack, the closure, behind which there is
+    room for what they hand on.
     """
 
     def __init__(
@@ -176,33 +178,25 @@ class _Outlined:
         self._vector_bytes = vector_bytes
         self._name = b.module.fresh("kernel")
         self._handed: dict[Var, int] = {}
-        self._room = 0
+        # the closure comes first
+        self._room = -(-8 * (len(self._given) + 1) // 64) * 64
         cut = _cut(kernel, nest)
         self._kernels = _once_each(kernel, nest) if cut is not None and cut.parts else [kernel]
 
     def write(self, externals: Externals) -> None:
-        """Write the functions, and call the first of them."""
-        pool = [externals(name) for name in ("parallel", "pool")]
-        arguments = [f"a{i}" for i in range(len(self._given) + 2)]
-        inside = Builder(self._module)
-        with inside.function(self._name, "internal void", [("ptr", a) for a in arguments]):
-            self._run(inside, [Value(f"%{a}", PTR) for a in arguments])
-            inside.ret()
-        self._b.do(f"call void @{self._name}({', '.join(map(str, (*self._given, *pool)))})")
-
-    def _run(self, b: Builder, arguments: Sequence[Value]) -> None:
+        """Write the functions, and have them called."""
+        parallel, pool = (externals(name) for name in NAMES)
         for kernel in self._kernels:
-            for s in kernel.body:
-                if isinstance(s, Load | Store) and s.buffer not in self._buffers and s.buffer not in self._handed:
+            for s in kernel.accesses:
+                if s.buffer not in self._buffers and s.buffer not in self._handed:
                     self._handed[s.buffer] = self._reserve(8 * max(1, size(s.buffer.shape)))
         nests = [plan_nest(kernel, self._vector_bytes) for kernel in self._kernels]
         plans = [(kernel, nest, _cut(kernel, nest)) for kernel, nest in zip(self._kernels, nests, strict=True)]
         partials = [self._partials(kernel, nest, cut) if cut and cut.parts else None for kernel, nest, cut in plans]
-        *given, parallel, pool = arguments
-        closure = b.emit(f"alloca [{len(given) + 1} x ptr], align 64", PTR)
-        room = b.emit(f"alloca [{max(1, self._room)} x i8], align 64", PTR)
+        b, given = self._b, self._given
+        room = b.room(self._room)
         for i, x in enumerate((*given, room)):
-            b.store(x, b.offset(closure, i, "ptr"), 8)
+            b.store(x, b.offset(room, i, "ptr"), 8)
         for (kernel, nest, cut), made in zip(plans, partials, strict=True):
             if cut is None or seconds(kernel, nest) < _WORTH:
                 self._writer(b, kernel, nest, [*given, room]).write()
@@ -211,8 +205,8 @@ class _Outlined:
             if not cut.parts:
                 count = cut.axis.length
                 grain = math.ceil(_CHUNK / seconds(kernel, nest) * count / cut.step) * cut.step
-            function = self._part(b, kernel, nest, cut, made, given)
-            passed = f"{pool}, {function}, {closure}, i64 {count}, i64 {grain}"
+            function = self._part(b, kernel, nest, cut, made)
+            passed = f"{pool}, {function}, {room}, i64 {count}, i64 {grain}"
             b.do(f"call void {parallel.text}({passed})")
             if made is not None:
                 writer = self._writer(b, kernel, nest, [*given, room])
@@ -236,12 +230,13 @@ class _Outlined:
         pointers |= {v: b.offset(room, at, "i8") for v, at in self._handed.items()}
         return LoopWriter(b, kernel, pointers, failed, nest, self._vector_bytes, streamed)
 
-    def _part(
-        self, b: Builder, kernel: Kernel, nest: Nest, cut: _Cut, partials: Partials | None, given: Sequence[Value]
-    ) -> Value:
+    def _part(self, b: Builder, kernel: Kernel, nest: Nest, cut: _Cut, partials: Partials | None) -> Value:
         """The function that runs a part of a kernel."""
-        usual = self._function(kernel, nest, cut, partials, frozenset())
         streamed = _streamed(kernel, nest)
+        if streamed:
+            # memory is the limit, so a step may be one vector, of which there is less code
+            nest = replace(nest, unroll=1)
+        usual = self._function(kernel, nest, cut, partials, frozenset())
         if not streamed:
             return usual
         # a vector can be written past the cache only if it is aligned
@@ -249,7 +244,7 @@ class _Outlined:
         bits = Value("0", I64)
         for v in self._buffers:
             if v in streamed:
-                bits = b.op("or", bits, b.cast("ptrtoint", given[self._buffers.index(v)], "i64"))
+                bits = b.op("or", bits, b.cast("ptrtoint", self._given[self._buffers.index(v)], "i64"))
         low = b.op("and", bits, Value(str(self._vector_bytes - 1), I64))
         return b.select(b.compare("eq", low, Value("0", I64)), special, usual)
 
