@@ -90,7 +90,7 @@ class Gates:
         executable = program.compile()
         native = executable.native
         # whether an argument may be overwritten, Python finds out
-        if native is None or executable.reused or config.CHECK:
+        if native is None or executable.reused or (config.CHECK and not config.CHECK_FIRST):
             return None
         from funcgrad.compiler.native import gates  # heavy: imported when first needed
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NoReturn, final
 
-from funcgrad.compiler.checked import checked
+from funcgrad.compiler.checked import Checked
 from funcgrad.compiler.native import partition, runtime
 from funcgrad.compiler.native.complex_parts import without_complex
 from funcgrad.compiler.native.expand import expand
@@ -120,7 +119,7 @@ def compile_segment(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> Native:
     library = runtime.load(program)
     run = runtime.bind(program, library)
     if config.CHECK:
-        run = partial(checked, jaxpr, run, frozenset(program.reused.values()))
+        run = Checked(jaxpr, run, frozenset(program.reused.values()))
     return Native(jaxpr, schedule, text, run, program, library)
 
 
