@@ -128,7 +128,7 @@ _float_dtype = of_ufunc(np.sqrt)
 _real_dtype = of_ufunc(np.cbrt)
 _logaddexp_dtype = of_ufunc(np.logaddexp)
 _float_dtype_of_two = of_ufunc(np.true_divide)
-_UNKNOWN = frozenset({*PYTHON_SCALARS, *map(np.dtype, ("f2", "?", "i1", "u1", "i2", "u2"))})
+_UNKNOWN = frozenset({*PYTHON_SCALARS, *map(np.dtype, ("?", "i1", "u1", "<i2", ">i2", "<u2", ">u2", "<f2", ">f2"))})
 
 
 def _scipy(name: str, dtype: Callable[..., DType]) -> Callable[..., Any]:
