@@ -28,7 +28,7 @@ _ROUNDED = """
     arcsin arccos arctan arctan2 sinh cosh tanh arcsinh arccosh arctanh gelu sinc
 """
 ROUNDED = frozenset(_ROUNDED.split())
-# SciPy's far tail has an error of several hundred units in the last place
+# SciPy's far tail has an error of several hundred units in the last place, and is 0 where it is subnormal
 ULPS = {"erfc": 600.0}
 # where −0.0 meets 0.0, what NumPy answers depends on how it was compiled
 UNSIGNED = frozenset({"maximum", "minimum", "fmax", "fmin", "relu", "max", "min", "scatter_max", "scatter_min"})
@@ -67,6 +67,8 @@ class Dressed:
                 terms = max(int(np.size(x)) for x in self.plain)
                 forms.assert_rounded(a, b, terms, self._scale(i))
             elif name in ROUNDED or (name in ("absolute", "direction") and np.asarray(self.plain[0]).dtype.kind == "c"):
+                if name == "erfc":
+                    a, b = (np.where(np.abs(y) < np.finfo(np.asarray(y).dtype).tiny, 0, y) for y in (a, b))
                 forms.assert_ulps(a, b, ULPS.get(name, 32 if np.asarray(b).dtype.kind == "c" else 10))
             elif isinstance(self.primitive, _FREE) and name not in FLOATING:
                 forms.assert_equal(a, b, signs=name not in UNSIGNED)
