@@ -22,6 +22,7 @@ from funcgrad.transforms.vmap import vmap
 
 if TYPE_CHECKING:
     from funcgrad import debug, lax
+    from funcgrad.compiler.native.pool import get_num_threads, set_num_threads
     from funcgrad.transforms.callback import pure_callback
     from funcgrad.transforms.checkpoint import checkpoint, checkpoint_name, checkpoint_policies
     from funcgrad.transforms.checkpoint import checkpoint as remat
@@ -50,6 +51,7 @@ __all__ = [
     "errors",
     "eval_shape",
     "extend",
+    "get_num_threads",
     "grad",
     "hvp",
     "jit",
@@ -62,6 +64,7 @@ __all__ = [
     "pure_callback",
     "remat",
     "saved_residuals",
+    "set_num_threads",
     "stop_gradient",
     "testing",
     "tree",
@@ -84,6 +87,7 @@ _LATER = {
     "debug_infs": "transforms.debugging",
     "debug_nans": "transforms.debugging",
     "disable_jit": "transforms.jit",
+    "get_num_threads": "compiler.native.pool",
     "jit": "transforms.jit",
     "lax": "lax",
     "log_compiles": "transforms.jit_cache",
@@ -91,6 +95,7 @@ _LATER = {
     "pure_callback": "transforms.callback",
     "remat": "transforms.checkpoint",
     "saved_residuals": "transforms.residuals",
+    "set_num_threads": "compiler.native.pool",
 }
 _REVERSE_ONLY = "funcgrad is reverse mode only and builds no Jacobians"
 _ABSENT = {

@@ -13,7 +13,7 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad.compiler import checked as module
-from funcgrad.compiler.checked import checked
+from funcgrad.compiler.checked import Checked
 from funcgrad.compiler.native import compile as native
 from funcgrad.core import config
 
@@ -22,7 +22,7 @@ X = np.array([1.0, 2.0, -3.0])
 
 def compared(f: Any, args: Any, *ys: Any) -> Any:
     """The outcome for a program that computes `ys` where it should compute f."""
-    return checked(fg.make_jaxpr(f)(*args), lambda *xs: tuple(ys), frozenset(), *args)
+    return Checked(fg.make_jaxpr(f)(*args), lambda *xs: tuple(ys), frozenset())(*args)
 
 
 @pytest.mark.parametrize("error", [1e-12, -1.0, np.nan, np.inf])
@@ -82,7 +82,7 @@ def test_an_argument_that_is_overwritten_is_compared_with_what_it_was() -> None:
         return (x,)
 
     x = X.copy()
-    (y,) = checked(fg.make_jaxpr(lambda x: x + 1)(x), run, frozenset({0}), x)
+    (y,) = Checked(fg.make_jaxpr(lambda x: x + 1)(x), run, frozenset({0}))(x)
     assert y is x
 
 
@@ -91,22 +91,25 @@ def test_the_error_is_that_of_the_program() -> None:
         raise KeyError("from the program")
 
     with pytest.raises(KeyError, match="from the program"):
-        checked(fg.make_jaxpr(lambda x, i: x[i])(X, 1), run, frozenset(), X, 7)
+        Checked(fg.make_jaxpr(lambda x, i: x[i])(X, 1), run, frozenset())(X, 7)
 
 
-def test_compiled_functions_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("first", "times"), [(False, 3), (True, 1)])
+def test_compiled_functions_are_compared(monkeypatch: pytest.MonkeyPatch, first: bool, times: int) -> None:
     seen: list[str] = []
+    evaluate = module.evaluate_with
 
-    def compare(jaxpr: Any, run: Any, owned: Any, *args: Any) -> Any:
+    def compare(noise: Any, jaxpr: Any, args: Any) -> Any:
         seen.append(repr(jaxpr))
-        return checked(jaxpr, run, owned, *args)
+        return evaluate(noise, jaxpr, args)
 
-    monkeypatch.setattr(native, "checked", compare)
+    monkeypatch.setattr(module, "evaluate_with", compare)
     monkeypatch.setattr(config, "CHECK", True)
+    monkeypatch.setattr(config, "CHECK_FIRST", first)
     f = fg.jit(lambda x: np.sin(x) * 2)
     for _ in range(3):
         np.testing.assert_allclose(f(X), np.sin(X) * 2)
-    assert len(seen) == 3 and "sin" in seen[0]
+    assert len(seen) == times and "sin" in seen[0]
 
 
 def test_a_wrong_compiler_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

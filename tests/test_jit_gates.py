@@ -575,6 +575,33 @@ def test_threads_with_many_signatures_and_exact_counts() -> None:
     assert info.hits + info.misses == 1800 and info.misses == 12 and passed(f) > 300
 
 
+@pytest.mark.filterwarnings("ignore::funcgrad.errors.RetraceWarning")
+def test_programs_come_and_go_while_threads_call() -> None:
+    f = fg.jit(lambda p: {"y": p["x"] + 1}, cache_size=3)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+
+        def work(seed: int) -> bool:
+            sizes = np.random.default_rng(seed).integers(1, 6, 60).tolist()
+            for k, n in enumerate(sizes):
+                if seed == 0 and k % 20 == 19:
+                    f.clear_cache()
+                for _ in range(5):
+                    if not np.array_equal(f({"x": np.zeros(n)})["y"], np.ones(n)):
+                        return False
+            return True
+
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(work, range(4)))
+    finally:
+        sys.setswitchinterval(before)
+    f.clear_cache()
+    for n in (1, 2, 3) * 4:
+        f({"x": np.zeros(n)})
+    assert f.cache_info() == (9, 3, 3, 3) and passed(f) == 6
+
+
 def test_arguments_stay_alive_while_another_thread_empties_the_container() -> None:
     n = 400
     f = opened(lambda p: fnp.sum(fnp.tanh(p["x"]) * p["x"], 1), {"x": np.ones((n, n))})

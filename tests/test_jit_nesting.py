@@ -279,10 +279,3 @@ def test_a_jitted_function_can_be_pickled_where_the_function_can() -> None:
     assert copy.copy(fg.jit(lambda x: x + 1))(1.0) == 2
     with pytest.raises((pickle.PicklingError, AttributeError)):
         pickle.dumps(fg.jit(lambda x: x))
-
-
-def test_donated_arguments_stay_usable() -> None:
-    f = fg.jit(lambda x, y: x + y, donate_argnums=0, donate_argnames="y")
-    x = VECTOR.copy()
-    np.testing.assert_array_equal(f(x, x), 2 * VECTOR)
-    np.testing.assert_array_equal(x, VECTOR)

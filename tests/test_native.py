@@ -138,8 +138,9 @@ def test_reductions_over_any_axes(name: str, axis: Any) -> None:
 def test_the_first_of_equal_elements_is_found(axis: int | None) -> None:
     rng = np.random.default_rng(0)
     some_nan = np.where(rng.random((9, 9)) < 0.1, np.nan, 1.0)
-    for x in (rng.integers(0, 3, (40, 50)), rng.integers(0, 3, (7, 130)) * 1.0, some_nan):
+    for x in (rng.integers(0, 3, (40, 50)), rng.integers(0, 3, (7, 130)) * 1.0, some_nan, rng.random((9, 33)) < 0.2):
         agree(lambda x: (fnp.argmax(x, axis=axis), fnp.argmin(x, axis=axis)), x)
+    assert "argmax" in all_native(lambda x: fnp.argmax(x, axis=axis), x)
 
 
 def test_a_long_sum_is_as_exact_as_numpy() -> None:

@@ -5,10 +5,10 @@ The true value is NumPy's in extended precision, so these tests need a platform 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import pytest
 import funcgrad as fg
 from funcgrad.compiler.native import llvm
 from funcgrad.compiler.native.builder import Builder, Module, Type, Value
-from funcgrad.compiler.native.vectormath import COSTS, FUNCTIONS
+from funcgrad.compiler.native.vectormath import COSTS, FUNCTIONS, far
 from funcgrad.ops import elementwise as ew
 
 EXTENDED = np.longdouble
@@ -31,10 +31,10 @@ SPECIAL = [
     *(710.4, 710.47, 710.48, -710.48, 89.41, 89.42, 26.5, 27.2, 27.25, 9.2, 10.05, 10.1, 3.92, 5.9, 2.0**28, 8192.0),
     *(2.0**17, 2.0**17 - 0.01, 2.0**28 - 1, 3.3e6, 1e22, 1e300, np.pi / 2, np.pi, 1e5 * np.pi),
     *(1.7976931348623157e308, 2.2250738585072014e-308, 3.4028234e38, 1.1754944e-38),
-    # the doubles that come closest to a multiple of π/2
-    *(6381956970095103 * 2.0**797, 5.31937264832654141671e255, -8602481.0, 1.6471993462384953e-10, 39.26990816987241),
+    # the double that comes closest to a multiple of π/2, and another one that comes close
+    *(6381956970095103 * 2.0**797, 5.31937264832654141671e255),
 ]
-LONG_LISTS = np.array([-7.0, -0.25, 4.0, 5.0, 2.0**24 + 2, 2.0**53, 2.0**52 + 1])
+WHOLE = np.array([-7.0, -0.25, 4.0, 5.0, 2.0**24 + 2, 2.0**53, 2.0**52 + 1])
 
 
 def sigmoid(x: Any) -> Any:
@@ -99,7 +99,7 @@ def pairs(name: str, dtype: Any, n: int = 20_000) -> tuple[Any, Any]:
     rng = np.random.default_rng(1)
     x = sample(dtype, n // 4)
     with np.errstate(all="ignore"):
-        special = np.concatenate([SPECIAL, LONG_LISTS]).astype(dtype)
+        special = np.concatenate([SPECIAL, WHOLE]).astype(dtype)
     both = [(x, rng.permutation(x)), tuple(np.array([*itertools.product(special, special)]).T)]
     both.append((rng.uniform(-9, 9, n), rng.uniform(-9, 9, n)))
     if name == "power":
@@ -149,6 +149,29 @@ def test_a_function_is_within_four_units_in_the_last_place(name: str, dtype: Any
     np.testing.assert_array_equal(np.signbit(y[zero]), np.signbit(true[zero]))
 
 
+def close_to_multiples() -> Any:
+    """Doubles that come closer to a multiple of π/2 than all smaller ones with the same exponent."""
+    digits = functools.reduce(lambda number, word: number << 64 | word, far._DIGITS)
+    found = []
+    for exponent in range(-20, 970, 3):
+        # the denominators of the continued fraction of 2^exponent / (π/2); the first word of digits is 0
+        a, b = digits << (exponent + 22), 1 << (64 * len(far._DIGITS) - 44)
+        before, last = 1, 0
+        while b and last < 2**53:
+            found += [last * 2.0**exponent] * (last >= 2**46)
+            before, last = last, a // b * last + before
+            a, b = b, a % b
+    return np.array([*found, *(-x for x in found)])
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_sines_keep_their_digits_close_to_multiples_of_a_quarter_turn(name: str) -> None:
+    x = close_to_multiples()
+    true = TRUE[name](x.astype(EXTENDED))
+    assert np.abs(true).min() < 1e-17
+    assert units_off(compiled(name)(x), true).max() <= 4
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [-16, -12, -6, -3, -2, -1.5, -0.5, 1.5, 2.5, 3, 4, 5, 6, 7, 11, 16, 17, 0.1, -2.75])
 def test_a_power_with_a_number_is_within_four_units_in_the_last_place(n: float, dtype: Any) -> None:
@@ -190,9 +213,19 @@ def test_the_result_does_not_depend_on_the_width_of_vectors(name: str, monkeypat
     wide = [compiled(name)(*x) for x in xs]
     host = llvm.host()
     for vector_bytes in (8, 16, 32):
-        monkeypatch.setattr(llvm, "host", partial(replace, host, vector_bytes=vector_bytes))
+        monkeypatch.setattr(llvm, "host", functools.partial(replace, host, vector_bytes=vector_bytes))
         for x, y in zip(xs, wide, strict=True):
             np.testing.assert_array_equal(compiled(name)(*x), y)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_instructions_of_wide_vectors_are_for_machines_that_have_them(
+    dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.linspace(0.1, 0.9, 100).astype(dtype)
+    monkeypatch.setattr(llvm, "host", functools.partial(replace, llvm.host(), vector_bytes=32))
+    text = fg.jit(lambda x: np.exp(x) + np.log1p(x) + np.cbrt(x) + np.power(x, x)).lower(x).as_text("llvm")
+    assert "avx512" not in text
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -203,13 +236,43 @@ def test_the_result_does_not_depend_on_the_place(name: str) -> None:
         np.testing.assert_array_equal(compiled(name)(*[x[-n:] for x in xs]), y[-n:])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("order", [1, 2])
+def test_the_derivatives_of_sinc_are_compiled_and_keep_their_digits(order: int, dtype: Any) -> None:
+    f: Any = fg.numpy.sinc
+    for _ in range(order):
+        f = fg.grad(lambda x, f=f: f(x).sum())
+    x = np.concatenate([np.linspace(-9, 9, 3001), np.linspace(-1, 1, 3001), [0.0, 1e-30]]).astype(dtype)
+    z = np.pi * x.astype(EXTENDED)
+    with np.errstate(all="ignore"):
+        true = np.pi * (np.cos(z) / z - np.sin(z) / z**2)
+        if order == 2:
+            true = np.pi**2 * (2 * np.sin(z) / z**3 - 2 * np.cos(z) / z**2 - np.sin(z) / z)
+    series = [-1 / 3, 1 / 30, -1 / 840, 1 / 45360]
+    powers = [z ** (2 * k + 2 - order) * (2 * k + 1 if order == 2 else 1) for k in range(4)]
+    near = np.pi**order * sum(EXTENDED(c) * p for c, p in zip(series, powers, strict=True))
+    true = np.where(np.abs(z) < 0.05, near, true)
+    jitted = fg.jit(f)
+    assert " sin " in jitted.lower(x).as_text("kernels")
+    np.testing.assert_allclose(jitted(x), true, rtol=0, atol=60 * np.finfo(dtype).eps * np.abs(true).max())
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
+@pytest.mark.parametrize("name", ["isnan", "isinf", "isfinite"])
+def test_questions_about_whole_numbers_are_compiled(name: str, dtype: Any) -> None:
+    x = np.array([0, 1, 1], dtype)
+    f = compiled(name)
+    np.testing.assert_array_equal(f(x), getattr(np, name)(x))
+    assert name in f.lower(x).as_text("kernels")
+
+
 def test_every_function_is_tested() -> None:
     assert set(FUNCTIONS) == {*TRUE, "logaddexp"} == set(COSTS)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_cost_is_about_the_number_of_instructions(name: str) -> None:
-    b = Builder(Module())
+    b = Builder(Module(64))
     operands = [Value(f"%x{i}", Type("double", 8)) for i in range(2 if name in (*OF_TWO, "logaddexp") else 1)]
     FUNCTIONS[name](b, *operands)
     assert b.count == pytest.approx(COSTS[name], rel=0.2)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from funcgrad.core.ir import Equation, Jaxpr
 from funcgrad.core.kinds import Elementwise, IndexMap, Scatter
@@ -70,6 +71,26 @@ def plan_buffers(jaxpr: Jaxpr, owned: Sequence[int]) -> Plan:
                 reused.add(given[root])
     handovers, handed = _handovers(jaxpr, roots, given, views)
     return Plan(dead, targets, roots, handovers, frozenset(reused | handed))
+
+
+def may_overwrite(args: Sequence[Any], places: frozenset[int]) -> bool:
+    """True if the arguments in these places can be written over by machine code, and share no memory with any other."""
+    arrays = [x for x in args if isinstance(x, np.ndarray)]
+    for i in places:
+        x = args[i]
+        if type(x) is not np.ndarray or not x.flags.carray or x.dtype is not np.dtype(x.dtype.type):
+            return False
+    if all(x.base is None for x in arrays):
+        return len({id(x) for x in arrays}) == len(arrays)
+    given = {id(args[i]) for i in places}
+    spans = sorted((*byte_bounds(x), id(x) in given) for x in arrays if x.size)
+    end, end_of_given = 0, 0
+    for low, high, is_given in spans:
+        if low < (end if is_given else end_of_given):
+            return False
+        end = max(end, high)
+        end_of_given = max(end_of_given, high) if is_given else end_of_given
+    return True
 
 
 def in_place(primitive: Primitive) -> Callable[..., Any] | None:

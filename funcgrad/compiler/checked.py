@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, final
 
 import numpy as np
 
+from funcgrad.core import config
 from funcgrad.core.errors import InternalError
 from funcgrad.core.ir import Jaxpr, Literal
 from funcgrad.core.trace import Var
@@ -60,31 +61,62 @@ def _reference_by(noise: Noise) -> Iterator[None]:
         _reference.reset(token)
 
 
-def checked(
-    jaxpr: Jaxpr, run: Callable[..., tuple[Array, ...]], owned: frozenset[int], *args: Array
-) -> tuple[Array, ...]:
-    """The outputs of machine code, compared with what NumPy computes.
+@final
+class Checked:
+    """Machine code whose results are compared with what NumPy computes: in each call, or in the first one.
 
     Args:
         jaxpr: What it was compiled from.
         run: The code.
         owned: The positions of the arguments that it overwrites.
-        args: Its arguments.
-
-    Raises:
-        InternalError: They differ by more than rounding does.
     """
-    kept = [x.copy() if i in owned and isinstance(x, np.ndarray) else x for i, x in enumerate(args)]
-    try:
-        expected = evaluate_with(_exact, jaxpr, kept)
-    except Exception:
-        # it is the program that raises the error for the user
-        return run(*args)
-    ys = run(*args)
-    for place, (y, z) in enumerate(zip(ys, expected, strict=True)):
-        if _wrong(y, z, _ULPS * _epsilon(jaxpr) * _size(z)).any():
-            _look_closer(jaxpr, kept, ys, expected, place)
-    return ys
+
+    def __init__(self, jaxpr: Jaxpr, run: Callable[..., tuple[Array, ...]], owned: frozenset[int]) -> None:
+        self._jaxpr = jaxpr
+        self._run = run
+        self._owned = owned
+        self._seen = False
+
+    def __call__(self, *args: Array) -> tuple[Array, ...]:
+        """The results.
+
+        Raises:
+            InternalError: They differ by more than rounding does.
+        """
+        if self._seen and config.CHECK_FIRST:
+            return self._run(*args)
+        self._seen = True
+        jaxpr = self._jaxpr
+        kept = [x.copy() if i in self._owned and isinstance(x, np.ndarray) else x for i, x in enumerate(args)]
+        try:
+            expected = evaluate_with(_exact, jaxpr, kept)
+        except Exception:
+            # it is the program that raises the error for the user
+            return self._run(*args)
+        ys = self._run(*args)
+        for place, (y, z) in enumerate(zip(ys, expected, strict=True)):
+            if _wrong(y, z, _ULPS * _epsilon(jaxpr) * _size(z)).any():
+                _look_closer(jaxpr, kept, ys, expected, place)
+        return ys
+
+
+@final
+class Reference:
+    """A program within one that is being checked: it runs as NumPy runs it.
+
+    Attributes:
+        reused: It overwrites no argument.
+    """
+
+    reused: frozenset[int] = frozenset()
+
+    def __init__(self, jaxpr: Jaxpr, noise: Noise) -> None:
+        self._jaxpr = jaxpr
+        self._noise = noise
+
+    def __call__(self, *args: Array) -> tuple[Array, ...]:
+        """The outputs for these inputs."""
+        return evaluate_with(self._noise, self._jaxpr, args)
 
 
 def _exact(y: Any) -> Any:

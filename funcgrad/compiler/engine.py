@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from funcgrad.compiler.buffers import Plan, plan_buffers
-from funcgrad.compiler.checked import evaluate_with, reference
+from funcgrad.compiler.checked import Reference, evaluate_with, reference
 from funcgrad.compiler.segment import Segment, StoppedError
 from funcgrad.compiler.simplify import simplify
 from funcgrad.compiler.source import FIRST_LINE, Writer
@@ -66,12 +66,13 @@ class Executable:
         if jaxpr.constants:
             raise InternalError(f"a program to compile has no constants, they are inputs\n{jaxpr!r}")
         self.jaxpr = simplify(jaxpr)
-        program, self._natives = _with_segments(self.jaxpr)
+        program, self._natives = _with_segments(self.jaxpr, owned)
         self._source: str | None = None
         self.reused: frozenset[int] = frozenset()
         self.native: Native | None = None
         if _is_one_segment(program):
             self.native = self._natives[0]
+            self.reused = frozenset(self.native.program.reused.values())
             self.run: Callable[..., tuple[Array, ...]] = self._natives[0].run
             return
         plan = plan_buffers(program, owned)
@@ -111,10 +112,10 @@ class Executable:
         return "\n\n".join(native.show(name) for native in self._natives)
 
 
-def _with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
+def _with_segments(jaxpr: Jaxpr, owned: Sequence[int]) -> tuple[Jaxpr, list[Native]]:
     from funcgrad.compiler.native.compile import usable, with_segments  # heavy: imported when first needed
 
-    return with_segments(jaxpr) if usable() else (jaxpr, [])
+    return with_segments(jaxpr, owned) if usable() else (jaxpr, [])
 
 
 def _is_one_segment(program: Jaxpr) -> bool:
@@ -184,6 +185,13 @@ def executable(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> Executable:
     return Executable(jaxpr, owned)
 
 
+def runner(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> Executable | Reference:
+    """What runs a jaxpr that an operation holds: it is compiled, unless NumPy computes what is compared with code."""
+    if config.CHECK and (noise := reference()) is not None:
+        return Reference(jaxpr, noise)
+    return cached_executable(jaxpr, owned)
+
+
 def cached_executable(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> Executable:
     """Compile a jaxpr once, however often and from however many threads it is asked for.
 
@@ -198,3 +206,10 @@ def cached_executable(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> Executable:
             if found is None:
                 found = compiled[key] = Executable(jaxpr, key)
     return found
+
+
+def return_memory() -> None:
+    """Return to the system the memory that is kept for later results."""
+    from funcgrad.compiler.native import recycle  # heavy: imported when first needed
+
+    recycle.forget()

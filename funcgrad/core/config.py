@@ -8,6 +8,9 @@ CHECK = os.environ.get("FUNCGRAD_CHECK", "") not in ("", "0")
 """`FUNCGRAD_CHECK=1`: check every jaxpr, compare what machine code computes with NumPy in each call, and remember the
 source line of every traced operation for error messages."""
 
+CHECK_FIRST = os.environ.get("FUNCGRAD_CHECK", "") == "first"
+"""`FUNCGRAD_CHECK=first`: the same, but of each program only the first call is compared with NumPy."""
+
 DISABLE_JIT = os.environ.get("FUNCGRAD_DISABLE_JIT", "") not in ("", "0")
 """`FUNCGRAD_DISABLE_JIT=1`: jitted functions are the functions themselves, in every thread."""
 
@@ -28,3 +31,6 @@ CACHE_DIR = os.environ.get("FUNCGRAD_CACHE_DIR", "")
 
 NATIVE = os.environ.get("FUNCGRAD_NATIVE", "") != "0"
 """`FUNCGRAD_NATIVE=0`: compiled programs run through NumPy, as they do where there is no LLVM."""
+
+NUM_THREADS = os.environ.get("FUNCGRAD_NUM_THREADS", "").strip()
+"""`FUNCGRAD_NUM_THREADS`: how many threads run the loops of jitted functions; see `set_num_threads`."""

@@ -153,18 +153,13 @@ class Sorting(Library):
 
     Attributes:
         axis: The axis.
-        places: True if the result is where the elements in this order stand in the operand, not what they are.
-        stable: True if equal elements, 0 and −0 among them, keep their order; else any order will do.
+        places: True if the result is where the elements in this order stand in the operand, not what they are. Then
+            equal elements, such as 0 and −0, keep their order.
     """
 
     __slots__ = ()
     axis: int
     places: ClassVar[bool] = False
-
-    @property
-    def stable(self) -> bool:
-        """True if equal elements keep their order."""
-        return False
 
 
 class Program(Primitive):

@@ -32,10 +32,14 @@ class View:
     @property
     def canonical(self) -> tuple[int, ...]:
         """The strides, with 0 along axes of length 1, which no index goes along."""
-        return tuple(0 if n == 1 else stride for n, stride in zip(self.shape, self.strides, strict=True))
+        if 1 not in self.shape:
+            return self.strides
+        return tuple([0 if n == 1 else stride for n, stride in zip(self.shape, self.strides, strict=True)])
 
     def broadcast(self, shape: Shape) -> View:
         """The same elements, repeated along new leading axes and along axes of length 1."""
+        if shape == self.shape and 1 not in shape:
+            return self
         lead = len(shape) - len(self.shape)
         strides = [0 if n == 1 else stride for n, stride in zip(self.shape, self.strides, strict=True)]
         return View(shape, (*(0,) * lead, *strides), self.offset)

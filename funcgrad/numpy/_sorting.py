@@ -52,12 +52,14 @@ def argsort(
 ) -> Array:
     """The places of the elements in ascending order along an axis. Its derivative is zero.
 
+    Of a traced array, equal elements keep their order.
+
     Args:
         a: The array.
         axis: The axis; None for all elements.
-        kind: The algorithm.
+        kind: The algorithm, for plain arrays.
         order: Not supported for traced values.
-        stable: True for a stable algorithm: equal elements keep their order.
+        stable: True for a stable algorithm, for plain arrays: equal elements keep their order.
 
     Examples:
         >>> fnp.argsort(np.array([7.0, 5.0, 6.0]))
@@ -66,7 +68,7 @@ def argsort(
     if not traced(a):
         return np.argsort(a, axis, kind, order, stable=stable)  # type: ignore[arg-type]  # NumPy checks `kind`
     x, axis = _line(a, axis, "argsort", order)
-    return Argsort(axis, "stable" if stable else kind or "quicksort")(x)
+    return Argsort(axis)(x)
 
 
 def _line(a: Array, axis: int | None, function: str, order: Any) -> tuple[Array, int]:

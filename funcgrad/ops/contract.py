@@ -22,9 +22,10 @@ from funcgrad.core.errors import ShapeError
 from funcgrad.core.kinds import Contraction
 from funcgrad.core.primitive import Wanted
 from funcgrad.core.types import Array, ArrayType, Shape, Typed, broadcast_shapes, promote
+from funcgrad.ops.broadcast import Sum
 from funcgrad.ops.elementwise import multiply
 from funcgrad.ops.pointwise import fit
-from funcgrad.ops.shape import reshape
+from funcgrad.ops.shape import reshape, transpose
 
 Kernel = Callable[[Array, Array], Array]
 
@@ -60,6 +61,13 @@ class Contract(Contraction):
                 if sizes.setdefault(letter, n) != n:
                     _refuse_lengths(self.spec, x1.shape, x2.shape, letter)
         return ArrayType(tuple(sizes[letter] for letter in out), promote(x1, x2))
+
+    def expand(self, x1: Any, x2: Any) -> Any:
+        letters1, letters2, out = self.terms
+        summed = "".join(dict.fromkeys(c for c in letters1 + letters2 if c not in out))
+        order = out + summed
+        y = multiply(_spread(x1, letters1, order), _spread(x2, letters2, order))
+        return Sum(tuple(range(len(out), len(order))))(y) if summed else y
 
     def unread(self, wanted: Wanted) -> Sequence[int]:
         w1, w2 = wanted
@@ -251,6 +259,13 @@ def _stacked_product(letters1: str, letters2: str, out: str, stack1: str, stack2
         return y.reshape(shape).transpose(order)
 
     return kernel
+
+
+def _spread(x: Any, letters: str, order: str) -> Any:
+    """The axes of an array in another order, with axes of length 1 for the letters that it lacks."""
+    x = transpose(x, tuple(letters.index(c) for c in order if c in letters))
+    lengths = iter(x.shape)
+    return reshape(x, tuple(next(lengths) if c in letters else 1 for c in order))
 
 
 def _same(x: Array) -> Array:

@@ -12,8 +12,21 @@ import numpy as np
 from funcgrad.core.kinds import Elementwise
 from funcgrad.core.primitive import Masked, Wanted
 from funcgrad.core.types import Array, ArrayType, Typed
-from funcgrad.ops.elementwise import add, divide, equal, maximum, minimum, multiply, sigmoid, sin
-from funcgrad.ops.pointwise import Unary, only_where, select
+from funcgrad.ops.elementwise import (
+    absolute,
+    add,
+    cos,
+    divide,
+    equal,
+    less,
+    maximum,
+    minimum,
+    multiply,
+    sigmoid,
+    sin,
+    subtract,
+)
+from funcgrad.ops.pointwise import Unary, in_float, only_where, select
 
 
 @final
@@ -44,10 +57,26 @@ class Sinc(Elementwise):
         return y.astype(z.dtype)[()]
 
     def expand(self, x: Any) -> Any:
-        if self.n:
-            return None
+        if self.n == 0:
+            z = multiply(math.pi, x)
+            return select(equal(z, 0), x.dtype.type(1), divide(sin(z), z))
+        return in_float(lambda t: t.dtype, self._simple)(x) if self.n in _NEAR else None
+
+    def _simple(self, x: Any) -> Any:
+        """The power series, or the formulas of Abramowitz and Stegun, 10.1.11, where these do not cancel."""
         z = multiply(math.pi, x)
-        return select(equal(z, 0), x.dtype.type(1), divide(sin(z), z))
+        square = multiply(z, z)
+        limit, terms = _NEAR[self.n]
+        coefficients = [
+            (-0.5) ** k / math.factorial(k) / math.prod(range(1, 2 * (self.n + k) + 2, 2)) for k in range(terms)
+        ]
+        near: Any = coefficients[-1]
+        for c in reversed(coefficients[:-1]):
+            near = add(multiply(near, square), c)
+        far = divide(subtract(sin(z), multiply(z, cos(z))), multiply(z, square))
+        if self.n == 2:
+            far = divide(subtract(multiply(3, far), divide(sin(z), z)), square)
+        return select(less(absolute(z), limit), near, far)
 
     def _series(self, z: Array) -> Array:
         """The first terms of the power series of s_n, which suffice for |z| < ½."""
@@ -71,6 +100,9 @@ class Sinc(Elementwise):
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
         return self(x)
 
+
+# for the first derivatives of sinc: up to where their power series are used, and how many terms that takes
+_NEAR = {1: (1.5, 12), 2: (2.5, 16)}
 
 # gelu(x) = x σ(ax + bx³). From 20 on the sigmoid is 0 or 1, and the cube must not overflow.
 _A = 2 * math.sqrt(2 / math.pi)

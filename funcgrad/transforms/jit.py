@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, NoReturn, final
 import numpy as np
 
 from funcgrad import tree as pytree
+from funcgrad.compiler.engine import return_memory
 from funcgrad.core import config
 from funcgrad.core.errors import ArgumentError, DTypeError, shown
 from funcgrad.core.ir import Jaxpr
@@ -60,7 +61,7 @@ class JitFunction:
     # apart from `__dict__`, where names and attributes of the function go
     __slots__ = (
         *("__call__", "__dict__", "__weakref__"),
-        *("_cache", "_inline", "_name", "_options", "_plain", "_signature"),
+        *("_cache", "_donated", "_inline", "_name", "_options", "_plain", "_signature"),
     )
     __wrapped__: Callable[..., Any]
     __call__: Callable[..., Any]
@@ -77,6 +78,7 @@ class JitFunction:
         functools.update_wrapper(self, f, updated=("__dict__",) if isinstance(f, types.FunctionType) else ())
         self._name = f"jit({function_name(f)})"
         self._signature = Signature(f, static)
+        self._donated = donated
         guards = ((_disabled, False), (WATCH, None))
         self._cache = Cache(self._name, self._signature, options["cache_size"], Gates(self, self._call, guards))
         self._inline = options["inline"]
@@ -109,12 +111,12 @@ class JitFunction:
         """See to it that the next call like this one finds a gate for it."""
         form: Form = (len(args), *kwargs)
         if form in program.gates:
-            self._cache.gates.ask(program.gates[form])
+            self._cache.gates.ask(program, form)
         elif len(program.gates) < _FORMS:
             split = self._signature.split(args, kwargs)
             structure = pytree.structure((split.args, split.kwargs))
             call = CallOf(args, kwargs, self._signature.static, structure)
-            program.gates[form] = self._cache.gates.make(program, call)
+            self._cache.gates.open(program, form, call)
 
     def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any], types_allowed: bool = False) -> _Found:
         """The program for these arguments, and their leaves."""
@@ -143,7 +145,8 @@ class JitFunction:
         static = {name: x for name, x in kwargs.items() if name not in split.kwargs}
         f = functools.partial(self.__wrapped__, **static) if static else self.__wrapped__
         jaxpr, out = stage(f, args, split.kwargs, "jit", self._signature.places(len(args)))
-        return Program(function_name(self.__wrapped__), jaxpr, out, self._inline)
+        donated = self._signature.leaves_of(self._donated, key)
+        return Program(function_name(self.__wrapped__), jaxpr, out, self._inline, donated)
 
     def _refuse_type(self, key: Key, leaves: list[Any]) -> NoReturn:
         i = next(i for i, x in enumerate(leaves) if x.__class__ is ArrayType)
@@ -435,7 +438,8 @@ def jit(
         static_argnums: The positions of arguments that are Python values to `fun`, and hashable: flags, sizes,
             functions. For each new value the program is made anew.
         static_argnames: The same by name. Either way, the argument may be passed by position or by keyword.
-        donate_argnums: The positions of arguments whose memory may be reused for results. Today it is not.
+        donate_argnums: The positions of arguments whose memory may be reused: instead of a new array, a result may be
+            the very array that was passed, overwritten. Do not use what you have donated, but what is returned.
         donate_argnames: The same by name.
         inline: True if the operations of `fun`, and not one call, are to stand in the jaxpr of a function around it.
         cache_size: How many programs are kept.
@@ -508,7 +512,7 @@ def disable_jit(disable: bool = True) -> Iterator[None]:
 
 
 def clear_caches() -> None:
-    """Forget the programs of all jitted functions, and what was derived from them.
+    """Forget the programs of all jitted functions, and what was derived from them; return the memory that is kept.
 
     Examples:
         >>> import funcgrad as fg
@@ -524,3 +528,4 @@ def clear_caches() -> None:
     for function in functions:
         function.clear_cache()
     forget_derived()
+    return_memory()

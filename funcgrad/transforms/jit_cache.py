@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
+from funcgrad.compiler.buffers import may_overwrite
 from funcgrad.compiler.engine import Executable, cached_executable
 from funcgrad.core.errors import RetraceWarning, user_frame
 from funcgrad.core.ir import Jaxpr, evaluate
@@ -57,20 +58,24 @@ class Program:
         jaxpr: Its jaxpr; the constants are what the function closes over.
         structure: That of its result.
         inline: True if in an outer trace its equations stand for it, and not one call.
+        donated: The leaves of the arguments, by number, that results may be written over.
 
     Attributes:
         constants: The values of the constants.
         traced: True if it closes over a tracer: then it is of use for this one call only.
         gates: By the form of a call, the gate for such calls; None where there cannot be one.
+        forgotten: True once it is no longer in the cache.
         seconds: How long it took to compile; None as long as it is not compiled.
     """
 
     __slots__ = (
-        *("_closed", "_inline", "_lone", "_name", "_run", "_used"),
-        *("constants", "gates", "jaxpr", "seconds", "structure", "traced"),
+        *("_closed", "_donated", "_inline", "_lone", "_name", "_run", "_used"),
+        *("constants", "forgotten", "gates", "jaxpr", "seconds", "structure", "traced"),
     )
 
-    def __init__(self, name: str, jaxpr: Jaxpr, structure: Structure, inline: bool) -> None:
+    def __init__(
+        self, name: str, jaxpr: Jaxpr, structure: Structure, inline: bool, donated: Sequence[int] = ()
+    ) -> None:
         self._name = name
         self.jaxpr = jaxpr
         self.structure = structure
@@ -79,15 +84,20 @@ class Program:
         # what the function closes over is an operand like its arguments
         self._closed, self.constants = closed(jaxpr)
         self.traced = any(isinstance(x, Tracer) for x in self.constants)
+        self._donated = [len(self.constants) + i for i in donated]
         self._run: Executable | None = None
         self._used = 0
         self.gates: dict[Form, Gate | None] = {}
+        self.forgotten = False
         self.seconds: float | None = None
 
     def compile(self) -> Executable:
         """The compiled program, which takes the constants and the leaves of the arguments."""
         started = time.perf_counter()
-        executable = cached_executable(self._closed)
+        executable = cached_executable(self._closed, self._donated)
+        if executable.native is None and executable.reused:
+            # what NumPy runs may raise an error when it has overwritten something already
+            executable = cached_executable(self._closed)
         if self._run is None:
             self._run = executable
             self.seconds = time.perf_counter() - started
@@ -98,14 +108,18 @@ class Program:
         run = self._run
         if run is None or watching() is not None:
             run = self.compile()
+        operands = (*self.constants, *leaves)
+        if run.reused and not may_overwrite(operands, run.reused):
+            run = cached_executable(self._closed)
         # machine code does not warn
-        ys = (_quietly if run.native is None else _plainly)(run, *self.constants, *leaves)
+        ys = (_quietly if run.native is None else _plainly)(run, *operands)
         return ys[0] if self._lone else self.structure.unflatten(ys)
 
     @property
     def used(self) -> int:
         """Grows with each use, over all programs of the function."""
-        return max([self._used, *(gate.used for gate in self.gates.values() if gate is not None)])
+        gates = list(self.gates.values())  # at once: another thread may add one
+        return max([self._used, *(gate.used for gate in gates if gate is not None)])
 
     @used.setter
     def used(self, now: int) -> None:
@@ -229,13 +243,15 @@ class Cache:
                 entry = self._entries.pop(min(done, key=lambda each: each[0])[1])
                 self.fast.clear()
                 if entry.program is not None:
-                    self.gates.remove(entry.program.gates.values())
+                    self.gates.forget([entry.program])
 
     def clear(self) -> None:
         """Forget all programs, and the counts."""
         with self._lock:
+            programs = [entry.program for entry in self._entries.values() if entry.program is not None]
             self._entries = {}
             self.fast.clear()
+            self.gates.forget(programs)
             self.gates.clear()
             self._count = itertools.count(1).__next__
             self._looks = self._misses = 0

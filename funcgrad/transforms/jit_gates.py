@@ -76,10 +76,21 @@ class Gates:
         self.clock = array("q", (0, 0))
         function.__call__ = python
 
-    def make(self, program: Program, call: CallOf) -> Gate | None:
-        """A gate for calls like this one, in front of the others; None if Python is needed for such calls."""
-        native = None if config.CHECK else program.compile().native
-        if native is None:
+    def open(self, program: Program, form: Form, call: CallOf) -> None:
+        """Let calls like this one go through a gate from now on, if they can."""
+        gate = self._made(program, call)
+        with self._lock:
+            if form not in program.gates and not program.forgotten:
+                program.gates[form] = gate
+                if gate is not None:
+                    self._set([gate, *self._order])
+
+    def _made(self, program: Program, call: CallOf) -> Gate | None:
+        """A gate for calls like this one; None if Python is needed for such calls."""
+        executable = program.compile()
+        native = executable.native
+        # whether an argument may be overwritten, Python finds out
+        if native is None or executable.reused or (config.CHECK and not config.CHECK_FIRST):
             return None
         from funcgrad.compiler.native import gates  # heavy: imported when first needed
 
@@ -90,38 +101,43 @@ class Gates:
         except _NotPlainError:
             return None
         building = _building(program.structure)
-        gate = gates.make_gate(
+        return gates.make_gate(
             native.program, native.library, reading, building, self._guards, self.clock, self._python
         )
-        self._set([gate, *self._order])
-        return gate
 
-    def ask(self, gate: Gate | None) -> None:
-        """A call has come to Python for which there is this gate."""
-        if gate is not None and gate not in self._order:
+    def ask(self, program: Program, form: Form) -> None:
+        """A call has come to Python though there may be a gate for it."""
+        gate = program.gates[form]
+        if gate is None or gate in self._order:
+            return
+        with self._lock:
             self._asked += 1
-            if self._asked % _PATIENCE == 0:
+            if self._asked % _PATIENCE == 0 and gate not in self._order and not program.forgotten:
                 self._set([gate, *self._order])
 
-    def remove(self, gates: Iterable[Gate | None]) -> None:
-        """Take some out."""
-        gone = set(gates)
-        self._set([gate for gate in self._order if gate not in gone])
+    def forget(self, programs: Iterable[Program]) -> None:
+        """Take out the gates of programs, which will not be asked for again."""
+        with self._lock:
+            gone: set[Gate | None] = set()
+            for program in programs:
+                program.forgotten = True
+                gone.update(program.gates.values())
+            self._set([gate for gate in self._order if gate not in gone])
 
     def clear(self) -> None:
         """Take all out, and count anew."""
-        self.clock = array("q", (0, 0))
-        self._set([])
-
-    def _set(self, order: Iterable[Gate]) -> None:
         with self._lock:
-            self._order = list(order)[:_MOST]
-            following = self._python
-            # from the back: at no moment does the way lead in a circle, from wherever a thread is at
-            for gate in reversed(self._order):
-                gate.divert(following)
-                following = gate.call
-            self._function.__call__ = following
+            self.clock = array("q", (0, 0))
+            self._set([])
+
+    def _set(self, order: Sequence[Gate]) -> None:
+        self._order = list(order[:_MOST])
+        following = self._python
+        # from the back: at no moment does the way lead in a circle, from wherever a thread is at
+        for gate in reversed(self._order):
+            gate.divert(following)
+            following = gate.call
+        self._function.__call__ = following
 
 
 class _NotPlainError(Exception):
@@ -159,11 +175,20 @@ class _Reader:
 
     def _look_at_values(self, slot: int, spec: pytree.Structure, x: dict[Any, Any]) -> None:
         self._reading.test(self._layout.IS_DICT, slot, None, len(x))
+        number, self._reading.dicts = self._reading.dicts, self._reading.dicts + 1
+        first, children = {}, {}
         for key, child in zip(spec.entries(), spec.children(), strict=True):
             # other keys may have a comparison of their own
             if key.__class__ not in (str, int):
                 raise _NotPlainError
-            self.look(child, x[key], self._layout.KEY, slot, key)
+            first[key], children[key] = self._leaf, child
+            self._leaf += child.num_leaves
+        after = self._leaf
+        # the leaves are in the order of the sorted keys, but they are found in that of the dict
+        for key, value in x.items():
+            self._leaf = first[key]
+            self.look(children[key], value, self._layout.KEY, slot, key, number)
+        self._leaf = after
 
     def _look_at_items(self, slot: int, children: Sequence[pytree.Structure], x: Sequence[Any]) -> None:
         at, listed = self._layout, x.__class__ is list
@@ -234,13 +259,14 @@ def _reading(call: CallOf, constants: Sequence[Any]) -> Reading:
 def _building(structure: pytree.Structure) -> Building:
     from funcgrad.compiler.native.gates import Building
 
-    building = Building()
-    if structure.is_leaf():
-        building.lone = True
-    elif not _is_made_of_plain_containers(structure):
+    building = Building(lone=structure.is_leaf())
+    flat = structure.type is tuple and structure.num_leaves == structure.num_children
+    if building.lone or flat:
+        return building
+    if _is_made_of_plain_containers(structure):
+        _Builder(building).build(structure.unflatten(range(structure.num_leaves)))
+    else:
         building.finish = structure.unflatten
-    elif structure.type is not tuple or structure.num_leaves != structure.num_children:
-        _Builder(building).add(structure.unflatten(range(structure.num_leaves)))
     return building
 
 
@@ -259,7 +285,11 @@ class _Builder:
         self._layout = layout
         self._parts = building.parts
 
-    def add(self, tree: Any, into: int = 0, parent: int = 0, place: Any = 0) -> None:
+    def build(self, tree: Any) -> None:
+        """The parts that all of it is made of."""
+        self._add(tree, self._layout.INTO_NOTHING)
+
+    def _add(self, tree: Any, into: int, parent: int = 0, place: Any = 0) -> None:
         """The parts that make this node and put it into its parent, and those that fill it."""
         at, slot = self._layout, len(self._parts)
         known = {dict: at.NEW_DICT, list: at.NEW_LIST, tuple: at.NEW_TUPLE, int: at.LEAF}
@@ -269,8 +299,8 @@ class _Builder:
         self._parts.append((kind, thing, size, into, parent, place, slot))
         if tree.__class__ is dict:
             for key, child in tree.items():
-                self.add(child, at.INTO_DICT, slot, key)
+                self._add(child, at.INTO_DICT, slot, key)
         elif kind != at.LEAF and tree is not None:
             inside = at.INTO_LIST if kind == at.NEW_LIST else at.INTO_TUPLE
             for i, child in enumerate(tree):
-                self.add(child, inside, slot, i)
+                self._add(child, inside, slot, i)

@@ -216,10 +216,20 @@ class Signature:
     def _argument(self, entry: int | str) -> str:
         if isinstance(entry, str):
             return str(Parameter(entry, None))
-        free = (i for i in range(entry + len(self._positions) + 1) if i not in self._positions)
-        position = next(i for n, i in enumerate(free) if n == entry)
+        position = self._position(entry)
         known = [p for p in _parameters(self._f)[0] if p.position == position]
         return str(known[0] if known else Parameter(None, position))
+
+    def _position(self, entry: int) -> int:
+        """The position in a call of an argument whose position among those that are not static is known."""
+        free = (i for i in range(entry + len(self._positions) + 1) if i not in self._positions)
+        return next(i for n, i in enumerate(free) if n == entry)
+
+    def leaves_of(self, chosen: Sequence[Parameter], key: Key) -> list[int]:
+        """The leaves that the arguments for some parameters consist of."""
+        wanted = {at for p in chosen for at in (p.name, p.position) if at is not None}
+        entries = [accessor[1].entry for accessor in key[0].accessors()] if chosen else []
+        return [i for i, at in enumerate(entries) if (at if isinstance(at, str) else self._position(at)) in wanted]
 
     def describe(self, key: Key, values: Sequence[Any]) -> dict[tuple[str, str], str]:
         """All that a key consists of: by what it is (`the shape of`, `argument 'x'`) how it is shown."""

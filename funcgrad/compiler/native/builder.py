@@ -71,6 +71,10 @@ def constant(type: Type, value: float | int | bool) -> Value:
     return Value(lane if type.lanes == 1 else f"splat ({type.lane} {lane})", type)
 
 
+def _least_factor(n: int) -> int:
+    return next(p for p in range(2, n + 1) if n % p == 0)
+
+
 def number(lane: str, value: float | int | bool) -> str:
     """A number as LLVM writes it: floats by their bits."""
     if lane == "double":
@@ -98,13 +102,20 @@ def from_bits(type: Type, bits: int) -> Value:
 
 @final
 class Module:
-    """The text of one module: its functions, and what they refer to."""
+    """The text of one module: its functions, and what they refer to.
 
-    def __init__(self) -> None:
+    Args:
+        vector_bytes: The size of the machine's vectors, 64 if it has AVX-512. With less than there is, code runs too.
+    """
+
+    def __init__(self, vector_bytes: int = 16) -> None:
+        self.vector_bytes = vector_bytes
         self.functions: list[str] = []
         self.globals: list[str] = []
         self._declared: dict[str, str] = {}
         self._made: dict[str, str] = {}
+        self._metadata: list[str] = []
+        self._names = 0
 
     def declare(self, name: str, result: Type | str, arguments: Sequence[Type]) -> None:
         """Refer to a function that is defined elsewhere, or to an intrinsic."""
@@ -120,6 +131,17 @@ class Module:
             self._made[name] = name
             make()
 
+    def fresh(self, stem: str) -> str:
+        """A name that no other function has."""
+        self._names += 1
+        return f"{stem}{self._names}"
+
+    @property
+    def streamed(self) -> str:
+        """The note of a store that is to go past the cache."""
+        self._metadata = ["!0 = !{i32 1}"]
+        return ", !nontemporal !0"
+
     def table(self, name: str, lane: str, values: Sequence[float | int]) -> Value:
         """A constant array of numbers, by a pointer to it."""
         if name not in self._made:
@@ -132,7 +154,7 @@ class Module:
 
     def text(self) -> str:
         """All of it."""
-        return "\n".join([*self.globals, *self._declared.values(), *self.functions, ""])
+        return "\n".join([*self.globals, *self._declared.values(), *self.functions, *self._metadata, ""])
 
 
 @final
@@ -152,6 +174,7 @@ class Builder:
         self._lines: list[str] = []
         self._blocks = 0
         self._block = "entry"
+        self._room = 0
 
     @contextmanager
     def function(
@@ -165,7 +188,11 @@ class Builder:
         attributes = "nounwind noinline optnone" if cold else "#0"
         self._lines.append(f"define {how} {result} @{name}({listed}) {attributes} {{".replace("  ", " "))
         self._lines.append("entry:")
+        begin = len(self._lines)
         yield
+        if self._room:
+            self._lines.insert(begin, f"  %room = alloca [{self._room} x i8], align 64")
+            self._room = 0
         self._lines.append("}")
         self.module.functions.append("\n".join(self._lines))
         self._lines = []
@@ -182,6 +209,11 @@ class Builder:
         """An instruction without a result."""
         self.count += 1
         self._lines.append(f"  {text}")
+
+    def room(self, size: int) -> Value:
+        """Memory on the stack, of so many bytes; whoever asks next in this function is given the same."""
+        self._room = max(self._room, size)
+        return Value("%room", PTR)
 
     # ── arithmetic
 
@@ -241,6 +273,41 @@ class Builder:
         """Lanes of `x` and `y`, numbered through, in another order."""
         mask = ", ".join(f"i32 {i}" for i in order)
         return self.emit(f"shufflevector {x}, {y}, <{len(order)} x i32> <{mask}>", Type(x.type.lane, len(order)))
+
+    def unzip(self, parts: Sequence[Value]) -> list[Value]:
+        """Of n vectors that follow each other the lanes 0, n, 2n …, then the lanes 1, n + 1 …, and so on.
+
+        One factor of n after the other, since that takes few instructions.
+        """
+        n, lanes = len(parts), parts[0].type.lanes
+        if n == 1:
+            return list(parts)
+        p = _least_factor(n)
+        wanted = [[divmod(r + i * p, lanes) for i in range(lanes)] for r in range(p)]
+        rows = [[self._pick(parts[k : k + p], order) for k in range(0, n, p)] for order in wanted]
+        deeper = [self.unzip(row) for row in rows]
+        return [deeper[k % p][k // p] for k in range(n)]
+
+    def zip(self, parts: Sequence[Value]) -> list[Value]:
+        """The inverse of `unzip`."""
+        n, lanes = len(parts), parts[0].type.lanes
+        if n == 1:
+            return list(parts)
+        p = _least_factor(n)
+        rows = [self.zip(parts[r::p]) for r in range(p)]
+        orders = [[divmod(k * lanes + i, p)[::-1] for i in range(lanes)] for k in range(p)]
+        return [self._pick([row[g] for row in rows], order) for g in range(n // p) for order in orders]
+
+    def _pick(self, parts: Sequence[Value], wanted: Sequence[tuple[int, int]]) -> Value:
+        """A vector of lanes of several vectors: for each of its lanes which vector, and which lane of that."""
+        lanes = parts[0].type.lanes
+        out, order = parts[0], [i for _, i in wanted]
+        for k, part in enumerate(parts[1:], 1):
+            if any(which == k for which, _ in wanted):
+                order = [lanes + i if which == k else place for (which, i), place in zip(wanted, order, strict=True)]
+                out = self.shuffle(out, part, order)
+                order = list(range(lanes))
+        return out
 
     def lane(self, x: Value, i: int) -> Value:
         """One lane of a vector."""

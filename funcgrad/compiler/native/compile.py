@@ -6,12 +6,11 @@ segment ──fuse──▶ kernels ──plan_memory──▶ ──write──
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NoReturn, final
 
-from funcgrad.compiler.checked import checked
+from funcgrad.compiler.checked import Checked
 from funcgrad.compiler.native import partition, runtime
 from funcgrad.compiler.native.complex_parts import without_complex
 from funcgrad.compiler.native.expand import expand
@@ -19,6 +18,7 @@ from funcgrad.compiler.native.flow import OUT_OF_MEMORY
 from funcgrad.compiler.native.fuse import fuse
 from funcgrad.compiler.native.kernel import Kernel, check_kernel
 from funcgrad.compiler.native.lower import lower
+from funcgrad.compiler.native.memory import reusable
 from funcgrad.compiler.native.program import ProgramWriter, addresses
 from funcgrad.compiler.native.steps import Routine, Schedule, routines_of
 from funcgrad.compiler.segment import Segment, StoppedError
@@ -66,10 +66,15 @@ def usable() -> bool:
     return config.NATIVE and runtime.available()
 
 
-def with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
-    """The program with its segments as operations, each of which is compiled."""
+def with_segments(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> tuple[Jaxpr, list[Native]]:
+    """The program with its segments as operations, each of which is compiled.
+
+    Args:
+        jaxpr: The program.
+        owned: The positions of the inputs that it may overwrite, which it does if it is all of one segment.
+    """
     has_code = partition.has_code
-    expanded = lower(expand(jaxpr, has_code), has_code)
+    expanded = lower(expand(jaxpr, partition.stays), has_code)
     if expanded is not jaxpr:
         expanded = simplify(expanded)
     natives: list[Native] = []
@@ -78,7 +83,7 @@ def with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
         if isinstance(part, Equation):
             equations.append(part)
             continue
-        native = compile_segment(part)
+        native = compile_segment(part, owned if part.inputs is expanded.inputs else ())
         natives.append(native)
         operation = Segment(part, native.run)
         outputs = tuple(v for v in part.outputs if isinstance(v, Var))
@@ -88,16 +93,19 @@ def with_segments(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Native]]:
     return Jaxpr(expanded.inputs, expanded.constants, tuple(equations), expanded.outputs), natives
 
 
-def compile_segment(jaxpr: Jaxpr) -> Native:
-    """The machine code of a jaxpr all of whose equations have code."""
+def compile_segment(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> Native:
+    """The machine code of a jaxpr all of whose equations have code, and which may overwrite some of its inputs."""
     from funcgrad.compiler.native import llvm  # heavy: imported when first needed
 
     real = without_complex(jaxpr)
     schedule = fuse(real)
     if config.CHECK:
         _check(schedule)
-    writer = ProgramWriter(Routine(real, schedule), llvm.host().vector_bytes)
+    routine = Routine(real, schedule)
+    writer = ProgramWriter(routine, llvm.host().vector_bytes)
     text = writer.write()
+    # a program that may stop half-way overwrites nothing: it is run again by NumPy
+    owned = owned if real is jaxpr and not writer.can_fail else ()
     program = runtime.Program(
         text=text,
         inputs=jaxpr.in_types,
@@ -105,12 +113,13 @@ def compile_segment(jaxpr: Jaxpr) -> Native:
         arena=writer.memory.total,
         long=writer.long,
         externals=addresses(writer.externals),
+        reused=reusable(owned, routine, writer.memory),
         fail=_stop,
     )
     library = runtime.load(program)
     run = runtime.bind(program, library)
     if config.CHECK:
-        run = partial(checked, jaxpr, run, frozenset(program.reused.values()))
+        run = Checked(jaxpr, run, frozenset(program.reused.values()))
     return Native(jaxpr, schedule, text, run, program, library)
 
 

@@ -133,15 +133,16 @@ class _Size:
 def _size(c: Reals, x: Pair) -> _Size:
     """The root of the sum of squares, of numbers that are scaled by powers of two where a square might overflow."""
     a, b = (c(np.absolute, part) for part in x)
-    most = c(np.maximum, a, b)
+    # without NaN: a number is infinite if one part is, whatever the other one
+    most = c(np.fmax, a, b)
     half, margin = np.finfo(c.dtype).maxexp // 2, np.finfo(c.dtype).nmant + 8
     huge, tiny = c(np.greater, most, 2.0 ** (half - 1)), c(np.less, most, 2.0 ** (margin - half))
     shift = float(half + margin)
     scale = c.select(huge, 2.0**-shift, c.select(tiny, 2.0**shift, 1.0))
-    a2, b2 = (c(np.square, c(np.multiply, part, scale)) for part in (a, b))
-    # infinite, even if the other part is NaN
-    infinite = c(np.logical_or, c(np.isinf, a), c(np.isinf, b))
-    return _Size(c.select(infinite, np.inf, c(np.sqrt, c(np.add, a2, b2))), huge, tiny, shift)
+    a, b = (c(np.multiply, part, scale) for part in (a, b))
+    return _Size(
+        c.select(c(np.equal, most, np.inf), np.inf, c(np.sqrt, c.fma(a, a, c(np.square, b)))), huge, tiny, shift
+    )
 
 
 def _absolute(c: Reals, x: Pair) -> Atom:

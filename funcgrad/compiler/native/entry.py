@@ -47,9 +47,21 @@ _HEADER = 64
 def entry_text() -> str:
     """The module that defines `@entry`."""
     module = Module()
-    for write in (_take, _give_back, _result, _raise, _entry):
-        write(Writer(Builder(module)))
+    write_entry(module)
     return module.text()
+
+
+def write_entry(module: Module, *, inside: bool = False) -> None:
+    """Write `@entry`.
+
+    Args:
+        module: Where to.
+        inside: True if code of the module calls it: then it has one argument more, the place of as many pointers as
+            there are results, where it leaves these. It returns what is not null, if nothing has failed.
+    """
+    for write in (_take, _give_back, _result, _raise):
+        write(Writer(Builder(module)))
+    _entry(Writer(Builder(module)), inside)
 
 
 class Writer:
@@ -132,6 +144,7 @@ NULL = Value("null", PTR)
 _TABLE, _CONTEXT, _BLOCK, _RECORD, _OBJECTS = (
     Value(f"%{name}", PTR) for name in ("table", "context", "block", "record", "objects")
 )
+_OUT = Value("%out", PTR)
 _SIZE, _RESULTS = Value("%size", I64), Value("%results", I64)
 _CALL = (Value("%args", PTR), Value("%nargs", I64), Value("%names", PTR))
 _GIVE_BACK = "call void @give_back(ptr %table, ptr %block, i64 %size)"
@@ -244,10 +257,11 @@ def _raise(w: Writer) -> None:
         b.ret(returned)
 
 
-def _entry(w: Writer) -> None:
+def _entry(w: Writer, inside: bool) -> None:
     b = w.b
     arguments = [("ptr", "self"), ("ptr", "args"), ("i64", "nargs"), ("ptr", "names")]
-    with b.function("entry", "ptr", arguments):
+    arguments += [("ptr", "out")] * inside
+    with b.function("entry", "ptr", arguments, "internal" if inside else ""):
         b.do(f"%local = alloca [{ON_STACK} x i8], align {ALIGNMENT}")
         b.do("%overflow = alloca i32, align 4")
         b.do(f"%context = load ptr, {b.offset(Value('%self', PTR), ARRAY_FIELDS['data'], 'i8')}, align 8")
@@ -268,7 +282,7 @@ def _entry(w: Writer) -> None:
         _read_arguments(w, count, inputs)
         _make_results(w, outputs)
         _run(w)
-        _return(w)
+        _return(w, inside)
         _leave(w)
 
 
@@ -391,7 +405,25 @@ def _new_array(w: Writer, made: Value) -> tuple[Value, Value]:
     # the array takes over a reference to its descriptor, also where there will be no array
     w.do("Py_IncRef", descriptor)
     like = (w.known("ndarray"), descriptor, axes, w.word(OUTPUT, made, "shape", PTR))
-    array = w.call("PyArray_NewFromDescr", PTR, *like, NULL, NULL, _number(0, I32), NULL)
+    handler = w.word(OUTPUT, made, "handler", PTR)
+    w.split(w.is_null(handler), "new.small", "new.large")
+    w.label("new.small")
+    small = w.call("PyArray_NewFromDescr", PTR, *like, NULL, NULL, _number(0, I32), NULL)
+    w.jump("new.done")
+    w.label("new.large")
+    usual = w.call("PyDataMem_SetHandler", PTR, handler)
+    w.split(w.is_null(usual), "new.refused", "new.handled")
+    w.label("new.refused")
+    w.do("Py_DecRef", descriptor)
+    w.jump("new.failed")
+    w.label("new.handled")
+    large = w.call("PyArray_NewFromDescr", PTR, *like, NULL, NULL, _number(0, I32), NULL)
+    replaced = w.call("PyDataMem_SetHandler", PTR, usual)
+    w.do("Py_DecRef", usual)
+    w.do("Py_DecRef", replaced)
+    w.jump("new.done")
+    w.label("new.done")
+    array = w.phi(PTR, **{"new.small": small, "new.handled": large})
     w.split(w.is_null(array), "new.failed", "new.made")
     w.label("new.made")
     data = w.field(array, "data")
@@ -424,7 +456,7 @@ def _run(w: Writer) -> None:
     w.split(b.compare("eq", w.phi(I32, released=status, held=other), _number(0, I32)), "finish", "failed")
 
 
-def _return(w: Writer) -> None:
+def _return(w: Writer, inside: bool) -> None:
     """Hand out the results."""
     b = w.b
     w.label("finish")
@@ -440,6 +472,15 @@ def _return(w: Writer) -> None:
         b.store(number, place, 8)
         w.split(w.is_null(number), "undo.all", "result.next")
     w.label("pack")
+    if inside:
+        w.jump("handed")
+        with w.each("handed", _RESULTS, "pack", "leave") as i:
+            b.store(b.load(PTR, w.entry_of(_OBJECTS, i), 8), w.entry_of(_OUT, i), 8)
+            w.jump("handed.next")
+        w.label("leave")
+        b.do(_GIVE_BACK)
+        b.ret(_OUT)
+        return
     w.split(b.compare("ne", w.word(CONTEXT, _CONTEXT, "lone"), _number(0)), "bare", "several")
     w.label("bare")
     only = b.load(PTR, _OBJECTS, 8)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
 
-from funcgrad.compiler.native.builder import Builder, Type, Value, constant
+from funcgrad.compiler.native.axis import Axis
+from funcgrad.compiler.native.builder import I64, PTR, Builder, Type, Value, constant
 from funcgrad.compiler.native.kernel import Fold
 from funcgrad.compiler.native.scalars import combine
 from funcgrad.compiler.native.scalars_convert import convert, lane_of
@@ -23,6 +26,7 @@ class Folding:
     Attributes:
         lanes: The lanes of an accumulator.
         width: How many values it consists of.
+        types: Their types.
     """
 
     def __init__(self, b: Builder, fold: Fold, lanes: int) -> None:
@@ -38,6 +42,7 @@ class Folding:
         lane = lane_of(self._dtype)
         assert lane is not None
         self._type = Type(lane, lanes)
+        self.types = [self._type, Type("i64", lanes)][: 2 if self._arg else 1]
         self.lanes = lanes
         self.width = 2 if self._arg else 1
 
@@ -114,6 +119,81 @@ class Folding:
     def finish(self, part: Sequence[Value]) -> Value:
         """The result."""
         return part[1] if self._arg else convert(self._b, part[0], self._dtype, self._target)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Partials:
+    """Memory for the accumulators of folds over parts of the folded axes.
+
+    Attributes:
+        folds: The folds.
+        count: How many parts there are.
+        axes: The axes that are not folded, and how many accumulators there are along each; lanes go along the last one.
+        at: Where the memory of the part at hand begins, or that of the first.
+        place: Where the memory of all parts begins, in bytes within a block.
+    """
+
+    folds: tuple[Fold, ...]
+    count: int
+    axes: tuple[tuple[Axis, int], ...]
+    at: Value = Value("null", PTR)  # noqa: RUF009
+    place: int = 0
+
+    @property
+    def size(self) -> int:
+        """The bytes for each part: 8 for each value."""
+        return 8 * self._one * sum(map(width_of, self.folds))
+
+    @property
+    def _one(self) -> int:
+        return math.prod(n for _, n in self.axes)
+
+    def placed(self, place: int) -> Partials:
+        """The same at a place of a block."""
+        return replace(self, place=place)
+
+    def within(self, b: Builder, block: Value) -> Partials:
+        """The same in a block that begins at an address."""
+        return replace(self, at=b.offset(block, self.place, "i8"))
+
+    def of(self, b: Builder, number: Value) -> Partials:
+        """The memory of one part."""
+        distance = b.op("mul", number, Value(str(self.size), I64))
+        return replace(self, at=b.offset(self.at, distance, "i8"))
+
+    def put(self, b: Builder, s: Fold, parts: Sequence[Sequence[Value]], entered: Mapping[Axis, Value]) -> None:
+        """Leave accumulators: those of one index, or of several vectors of indices along the last axis."""
+        for k, part in enumerate(parts):
+            for place, x in zip(self._places(b, s, k * part[0].type.lanes, entered), part, strict=True):
+                b.store(x, place, 4)
+
+    def get(self, b: Builder, s: Fold, fold: Folding, count: int, entered: Mapping[Axis, Value]) -> list[list[Value]]:
+        """The accumulators that were left."""
+        return [
+            [
+                b.load(type, place, 4)
+                for type, place in zip(fold.types, self._places(b, s, k * fold.lanes, entered), strict=True)
+            ]
+            for k in range(count)
+        ]
+
+    def _places(self, b: Builder, s: Fold, shift: int, entered: Mapping[Axis, Value]) -> list[Value]:
+        index = Value(str(shift), I64)
+        step = self._one
+        for axis, n in self.axes:
+            step //= n
+            index = b.op("add", index, b.op("mul", entered[axis], Value(str(step), I64)))
+        first = sum(map(width_of, self.folds[: self.folds.index(s)]))
+        # a lane of a vector may be smaller than its room
+        base = [b.offset(self.at, 8 * self._one * (first + k), "i8") for k in range(width_of(s))]
+        bytes_ = [4 if type.bits <= 32 else 8 for type in folding(b, s, 1).types]
+        return [b.offset(p, b.op("mul", index, Value(str(n), I64)), "i8") for p, n in zip(base, bytes_, strict=True)]
+
+
+def width_of(fold: Fold) -> int:
+    """Of how many values an accumulator consists."""
+    return 2 if isinstance(fold.how, str) else 1
 
 
 def folding(b: Builder, fold: Fold, lanes: int) -> Folding:

@@ -19,6 +19,7 @@ from typing import final
 from funcgrad.compiler.native.groups import Group, Operand, finished, same
 from funcgrad.compiler.native.kernel import Compute, Fold, Load, Offset, Store
 from funcgrad.compiler.native.lower import Lowered
+from funcgrad.compiler.native.recompute import Recomputer
 from funcgrad.compiler.native.repeated import append
 from funcgrad.compiler.native.running import readable
 from funcgrad.compiler.native.steps import Block, Branch, Call, Lines, Loop, Product, Routine, Schedule, Slices, Step
@@ -66,6 +67,7 @@ class _Fuser:
         self._until: dict[Var, float] = {v: self._last.get(v, -1) for v in inputs}
         self._number = 0
         self._successors: dict[Var, Var] = {}
+        self._recomputer = Recomputer(self._inputs, self._successors, self._load, self._group_of)
         # for a buffer that goes on in the memory of an input, that input
         self._given: dict[Var, Var] = {v: v for v in inputs}
         for self._number, equation in enumerate(jaxpr.equations):
@@ -280,7 +282,8 @@ class _Fuser:
         view = over(x.view)
         if x.root in group.values:
             return x.root
-        return self._load(group, x.root, view)
+        again = self._recomputer.value(group, x.root, view)
+        return self._load(group, x.root, view) if again is None else again
 
     def _load(self, group: Group, root: Var, view: View) -> Var:
         self._store(root)
@@ -398,6 +401,7 @@ class _Fuser:
 
     def _define(self, group: Group, s: Compute | Fold | Load, strides: tuple[int, ...]) -> None:
         group.body.append(s)
+        self._recomputer.note(s)
         group.values[s.out] = strides
         self._made[s.out] = group.number
         self._group_of[s.out] = group
@@ -469,8 +473,9 @@ class _Fuser:
         steps: list[Step] = []
         for step in (*self._first, *self._steps):
             if isinstance(step, Group):
-                if 0 not in step.domain:
-                    append(steps, finished(step))
+                kernel = finished(step) if 0 not in step.domain else None
+                if kernel is not None and kernel.body:
+                    append(steps, kernel)
             elif not isinstance(step, Lines) or 0 not in step.out.shape:
                 steps.append(step)
         return Schedule(steps, buffers, self._successors)

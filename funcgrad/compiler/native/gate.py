@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from funcgrad.compiler.native import layout
 from funcgrad.compiler.native.builder import I32, I64, PTR, Builder, Module, Type, Value
-from funcgrad.compiler.native.entry import NULL, ON_STACK, Writer
+from funcgrad.compiler.native.entry import NULL, ON_STACK, Writer, write_entry
 from funcgrad.compiler.native.layout import ARRAY_FIELDS, GATE, PART, STEP, TYPE_OF_OBJECT
 
 _CONTEXT, _BLOCK, _ARGS, _NAMES = (Value(f"%{name}", PTR) for name in ("context", "block", "args", "names"))
-_NARGS, _RESULT = Value("%nargs", I64), Value("%result", PTR)
+_NARGS, _OUT = Value("%nargs", I64), Value("%out", PTR)
 _ON_STACK = ON_STACK // 8
 _KINDS = {
     "given": layout.GIVEN, "held": layout.HELD, "dict": layout.IS_DICT, "tuple": layout.IS_TUPLE,
@@ -33,6 +33,7 @@ _PUTS = {"into.tuple": layout.INTO_TUPLE, "into.list": layout.INTO_LIST, "into.d
 def gate_text() -> str:
     """The module that defines `@gate`."""
     module = Module()
+    write_entry(module, inside=True)
     for write in (_drop, _take_apart, _put_together, _gate):
         write(Writer(Builder(module)))
     return module.text()
@@ -68,12 +69,15 @@ def _take_apart(w: Writer) -> None:
     b = w.b
     arguments = [("ptr", "context"), ("ptr", "table"), ("ptr", "block"), ("ptr", "args")]
     with b.function("take_apart", "i1", arguments, "internal"):
+        b.do("%found.key = alloca ptr, align 8")
+        b.do("%found.value = alloca ptr, align 8")
+        read = w.entry_of(w.entry_of(_BLOCK, _word(w, "slots")), _word(w, "results"))
         steps, count = _word(w, "steps", PTR), _word(w, "reads")
         w.jump("step")
         with w.each("step", count, "entry", "all") as i:
             step = w.entry_of(steps, i, len(STEP))
             _switch(w, w.word(STEP, step, "kind"), _KINDS, "misfit", "is.")
-            _find(w, step)
+            _find(w, step, read)
             _hold(w, step)
             _compare(w, step)
         w.label("all")
@@ -89,7 +93,7 @@ def _source(w: Writer, step: Value) -> Value:
     return w.b.load(PTR, w.entry_of(_BLOCK, w.word(STEP, step, "source")), 8)
 
 
-def _find(w: Writer, step: Value) -> None:
+def _find(w: Writer, step: Value, read: Value) -> None:
     """The steps that find an object, and go on at `found` with one that somebody else holds, or at `fresh`."""
     b = w.b
     w.label("is.given")
@@ -99,7 +103,16 @@ def _find(w: Writer, step: Value) -> None:
     held = w.word(STEP, step, "thing", PTR)
     w.jump("found")
     w.label("is.key")
-    value = w.call("PyDict_GetItemWithError", PTR, _source(w, step), w.word(STEP, step, "thing", PTR))
+    # dicts mostly have their keys in the same order in each call: then there is nothing to look up
+    there, known = Value("%found.key", PTR), w.word(STEP, step, "thing", PTR)
+    place = w.entry_of(read, w.word(STEP, step, "index"))
+    more = w.call("PyDict_Next", I32, _source(w, step), place, there, Value("%found.value", PTR))
+    w.split(b.compare("ne", more, _number(0, I32)), "next", "lookup")
+    w.label("next")
+    following = b.load(PTR, Value("%found.value", PTR), 8)
+    w.split(b.compare("eq", b.load(PTR, there, 8), known), "found", "lookup")
+    w.label("lookup")
+    value = w.call("PyDict_GetItemWithError", PTR, _source(w, step), known)
     w.split(w.is_null(value), "failed", "found")
     w.label("is.item")
     item = w.call("PyTuple_GetItem", PTR, _source(w, step), w.word(STEP, step, "index"))
@@ -111,7 +124,14 @@ def _find(w: Writer, step: Value) -> None:
     attribute = w.call("PyObject_GetAttr", PTR, _source(w, step), w.word(STEP, step, "thing", PTR))
     w.split(w.is_null(attribute), "failed", "fresh")
     w.label("found")
-    places = {"is.given": given, "is.held": held, "is.key": value, "is.item": item, "is.entry": entry}
+    places = {
+        "is.given": given,
+        "is.held": held,
+        "next": following,
+        "lookup": value,
+        "is.item": item,
+        "is.entry": entry,
+    }
     found = w.phi(PTR, **places)
     w.do("Py_IncRef", found)
     b.do("br label %hold")
@@ -157,22 +177,40 @@ def _compare(w: Writer, step: Value) -> None:
 def _put_together(w: Writer) -> None:
     """The result of the function, of those of the program, which are given away; null if there is no memory."""
     b = w.b
-    arguments = [("ptr", "context"), ("ptr", "table"), ("ptr", "block"), ("ptr", "result")]
+    arguments = [("ptr", "context"), ("ptr", "table"), ("ptr", "block"), ("ptr", "out")]
     with b.function("put_together", "ptr", arguments, "internal"):
         parts, count = _word(w, "parts", PTR), _word(w, "builds")
         b.store(NULL, _BLOCK, 8)
+        w.split(b.compare("eq", count, _number(0)), "flat", "nested")
+        _pack(w)
+        w.label("nested")
         w.jump("part")
-        with w.each("part", count, "entry", "built") as i:
+        with w.each("part", count, "nested", "built") as i:
             part = w.entry_of(parts, i, len(PART))
             made = _make(w, part)
             _put(w, part, made)
         w.label("broken")
         w.do("Py_DecRef", b.load(PTR, _BLOCK, 8))
-        b.store(NULL, _BLOCK, 8)
-        w.jump("built")
+        # those that are not in a container yet
+        b.do(f"call void @drop(ptr %table, ptr %out, {_word(w, 'results')})")
+        b.ret(NULL)
         w.label("built")
-        w.do("Py_DecRef", _RESULT)
         b.ret(b.load(PTR, _BLOCK, 8))
+
+
+def _pack(w: Writer) -> None:
+    """All results in one tuple."""
+    b = w.b
+    w.label("flat")
+    results = _word(w, "results")
+    packed = w.call("PyTuple_New", PTR, results)
+    b.store(packed, _BLOCK, 8)
+    w.split(w.is_null(packed), "broken", "fill")
+    w.label("fill")
+    w.jump("item")
+    with w.each("item", results, "fill", "built") as i:
+        w.call("PyTuple_SetItem", I32, packed, i, b.load(PTR, w.entry_of(_OUT, i), 8))
+        w.jump("item.next")
 
 
 def _make(w: Writer, part: Value) -> Value:
@@ -191,8 +229,8 @@ def _make(w: Writer, part: Value) -> Value:
     made["new.dict"] = w.call("PyDict_Copy", PTR, w.word(PART, part, "thing", PTR))
     w.jump("made")
     w.label("leaf")
-    made["leaf"] = w.call("PyTuple_GetItem", PTR, _RESULT, size)
-    w.do("Py_IncRef", made["leaf"])
+    made["leaf"] = b.load(PTR, w.entry_of(_OUT, size), 8)
+    b.store(NULL, w.entry_of(_OUT, size), 8)
     w.jump("made")
     w.label("known")
     made["known"] = w.word(PART, part, "thing", PTR)
@@ -282,9 +320,9 @@ def _open(w: Writer) -> None:
     """Slots, with nothing in them."""
     b = w.b
     w.label("open")
-    slots = _word(w, "slots")
-    size = b.op("mul", slots, _number(8))
-    w.split(b.compare("sle", slots, _number(_ON_STACK)), "small", "large")
+    count = _word(w, "words")
+    size = b.op("mul", count, _number(8))
+    w.split(b.compare("sle", count, _number(_ON_STACK)), "small", "large")
     w.label("small")
     w.jump("ready")
     w.label("large")
@@ -303,11 +341,11 @@ def _open(w: Writer) -> None:
 def _enter(w: Writer) -> None:
     b = w.b
     w.label("enter")
-    entry = w.known("entry")
-    program, leaves = _word(w, "program", PTR), _word(w, "leaves")
-    b.do(f"%result = call ptr {entry.text}({program}, {_BLOCK}, {leaves}, ptr null)")
-    b.do(f"call void @drop(ptr %table, ptr %block, {_word(w, 'slots')})")
-    w.split(w.is_null(_RESULT), "raised", "returned")
+    program, leaves, slots = _word(w, "program", PTR), _word(w, "leaves"), _word(w, "slots")
+    b.do(f"%out = getelementptr i64, {_BLOCK}, {slots}")
+    ran = b.emit(f"call ptr @entry({program}, {_BLOCK}, {leaves}, ptr null, {_OUT})", PTR)
+    b.do(f"call void @drop(ptr %table, ptr %block, {slots})")
+    w.split(w.is_null(ran), "raised", "returned")
     w.label("raised")
     stopped = w.call("PyErr_ExceptionMatches", I32, w.known("StoppedError"))
     w.split(b.compare("ne", stopped, _number(0, I32)), "stopped", "leave")
@@ -315,9 +353,9 @@ def _enter(w: Writer) -> None:
     w.do("PyErr_Clear")
     w.jump("close")
     w.label("returned")
-    w.split(b.compare("eq", _RESULT, w.known("MISS")), "missed", "count")
+    w.split(b.compare("eq", ran, w.known("MISS")), "missed", "count")
     w.label("missed")
-    w.do("Py_DecRef", _RESULT)
+    w.do("Py_DecRef", ran)
     w.jump("close")
 
 
@@ -329,20 +367,21 @@ def _finish(w: Writer) -> None:
     b.store(calls, clock, 8)
     now = b.op("add", calls, b.load(I64, b.offset(clock, 1, "i64"), 8))
     b.store(now, b.offset(_CONTEXT, GATE.index("used"), "i64"), 8)
-    w.split(b.compare("eq", _word(w, "builds"), _number(0)), "as.it.is", "build")
-    w.label("build")
-    built = b.emit("call ptr @put_together(ptr %context, ptr %table, ptr %block, ptr %result)", PTR)
+    w.split(b.compare("eq", _word(w, "lone"), _number(0)), "several", "lone")
+    w.label("lone")
+    only = b.load(PTR, _OUT, 8)
     w.jump("leave")
-    w.label("as.it.is")
+    w.label("several")
+    built = b.emit("call ptr @put_together(ptr %context, ptr %table, ptr %block, ptr %out)", PTR)
     finish = _word(w, "finish", PTR)
-    w.split(w.is_null(finish), "leave", "ask")
+    w.split(b.op("or", w.is_null(finish), w.is_null(built)), "leave", "ask")
     w.label("ask")
-    b.store(_RESULT, Value("%value", PTR), 8)
+    b.store(built, Value("%value", PTR), 8)
     answer = w.call("PyObject_Vectorcall", PTR, finish, Value("%value", PTR), _number(1), NULL)
-    w.do("Py_DecRef", _RESULT)
+    w.do("Py_DecRef", built)
     w.jump("leave")
     w.label("leave")
-    returned = w.phi(PTR, **{"raised": NULL, "build": built, "as.it.is": _RESULT, "ask": answer})
+    returned = w.phi(PTR, **{"raised": NULL, "lone": only, "several": built, "ask": answer})
     w.split(b.compare("eq", _BLOCK, Value("%local", PTR)), "done", "free")
     w.label("free")
     w.do("PyMem_RawFree", _BLOCK)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
@@ -26,6 +26,7 @@ class Reading:
 
     Attributes:
         leaves: How many there are.
+        dicts: How many dicts.
         positional: How many arguments come by position.
         names: The names of the others, in their order.
     """
@@ -35,6 +36,7 @@ class Reading:
     names: tuple[str, ...]
     steps: list[tuple[int, int, Any, int, int]] = field(default_factory=list)
     slots: int = 0
+    dicts: int = 0
 
     def __post_init__(self) -> None:
         self.slots = self.leaves
@@ -55,11 +57,11 @@ class Reading:
 @final
 @dataclass(slots=True)
 class Building:
-    """How the result of a call is put together from a tuple of arrays; without parts it is what the program returns.
+    """How the result of a call is put together from what the program returns; without parts it is a tuple of that.
 
     Attributes:
-        lone: True if the one array of the program is handed on bare.
-        finish: Called with the tuple, if there is one.
+        lone: True if it is the one result of the program.
+        finish: Called with what was put together, if not None.
     """
 
     lone: bool = False
@@ -120,7 +122,7 @@ def make_gate(
         miss: Called with the arguments if the gate is not open to them, and if the program has stopped.
     """
     code = runtime.gate_code()
-    inner = runtime.context_of(replace(program, lone=building.lone), library, runtime.entry_code(), None)
+    inner = runtime.context_of(program, library, code, None)
     pairs = list(guards)
     tables = [
         [id(name) for name in reading.names],
@@ -132,11 +134,12 @@ def make_gate(
     context = np.zeros(sum(sizes), np.int64).view(runtime.Context)
     starts = np.cumsum([0, *sizes]).tolist()
     names, guarded, steps, parts = (context.ctypes.data + 8 * start for start in starts[1:5])
-    made = max((part[-1] for part in building.parts), default=0) + 1
+    slots, results = max(reading.slots, len(building.parts)), len(program.outputs)
     words = {
         "program": id(inner), "positional": reading.positional, "named": len(reading.names), "names": names,
         "guards": guarded, "guarded": len(pairs), "steps": steps, "reads": len(reading.steps),
-        "leaves": reading.leaves, "slots": max(reading.slots, made), "parts": parts, "builds": len(building.parts),
+        "leaves": reading.leaves, "slots": slots, "results": results, "words": slots + results + reading.dicts,
+        "parts": parts, "builds": len(building.parts), "lone": building.lone,
         "finish": 0 if building.finish is None else id(building.finish), "clock": clock.buffer_info()[0],
         "used": sum(clock), "miss": 0, "table": code.table.ctypes.data,
     }  # fmt: skip

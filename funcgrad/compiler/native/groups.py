@@ -91,9 +91,21 @@ class Operand:
 
 def finished(group: Group) -> Kernel:
     folded = tuple(group.folded or ())
+    group.body = _used(group)
     body = _spilled(group)
     stores = [Store(v, View(group.domain, group.values[v]), v) for v in group.values if v in group.stored]
     return Kernel(group.domain, folded, (*body, *stores))
+
+
+def _used(group: Group) -> list[Statement]:
+    """The body without what is computed for others only, which have computed it again."""
+    needed: set[Atom] = set(group.stored)
+    kept: list[Statement] = []
+    for s in reversed(group.body):
+        if isinstance(s, Store) or s.out in needed:
+            kept.append(s)
+            needed.update(operands(s))
+    return kept[::-1]
 
 
 def _spilled(group: Group) -> list[Statement]:

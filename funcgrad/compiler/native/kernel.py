@@ -90,6 +90,7 @@ class Store:
     combine: np.ufunc | None = None
 
 
+Access: TypeAlias = Load | Store
 Statement: TypeAlias = Load | Compute | Fold | Store
 
 
@@ -102,11 +103,13 @@ class Kernel:
         domain: The length of each axis.
         folded: The axes that folds combine over, in order.
         body: In an order in which it can be computed.
+        tile: The axis of the rows in a block, where there are blocks (see `rows`); else −1.
     """
 
     domain: Shape
     folded: tuple[int, ...]
     body: tuple[Statement, ...]
+    tile: int = -1
 
     @property
     def accesses(self) -> list[Load | Store]:

@@ -25,26 +25,31 @@ CONTEXT = (
 # scalar; where the value of an integer goes (−1: the value is used where it stands in the object); and whether True and
 # False will do.
 INPUT = ("descriptor", "axes", "shape", "flags", "scalar", "slot", "truth")
-# What is made for a result, and how; the slot is where a number is left, or which argument is handed back.
-OUTPUT = ("kind", "descriptor", "axes", "shape", "slot")
+# What is made for a result, and how; the slot is where a number is left, or which argument is handed back. The handler
+# is what allocates the memory of a large array; it is null for others.
+OUTPUT = ("kind", "descriptor", "axes", "shape", "slot", "handler")
 ARRAY, NUMPY_SCALAR, FLOAT, INTEGER, COMPLEX, REUSED = range(6)
 
 # The words of a gate: the context of its program; how many arguments come by position and which by name; the context
 # variables that have to have certain values; the steps that read the arguments, and how many leaves and slots there are
-# for what they find; the parts of the result, and what else makes it; the two counts of the clock and when the gate was
-# last used; and what is called when arguments do not fit.
+# for what they find; the number of results, which come behind the slots, and of words in all: behind the results is how
+# far each dict has been read; the parts of the result, whether it is a lone one, and what else makes it; the two counts
+# of the clock and when the gate was last used; and what is called when arguments do not fit.
 GATE = (
     "program", "positional", "named", "names", "guards", "guarded",
-    "steps", "reads", "leaves", "slots", "parts", "builds", "finish", "clock", "used", "miss", "table",
+    "steps", "reads", "leaves", "slots", "results", "words",
+    "parts", "builds", "lone", "finish", "clock", "used", "miss", "table",
 )  # fmt: skip
 # A step looks at the object in the slot `source`, with the help of `thing` and `index`, and may fill the slot `target`.
+# For a key, `index` is the number of the dict.
 STEP = ("kind", "source", "thing", "index", "target")
-GIVEN, HELD, IS_DICT, IS_TUPLE, IS_LIST, IS_INSTANCE, KEY, ITEM, ENTRY, ATTRIBUTE, SAME, EQUAL = range(12)
+# The code asks for one kind after the other, so those that there are many of come first.
+KEY, GIVEN, ITEM, ENTRY, HELD, ATTRIBUTE, IS_DICT, IS_TUPLE, IS_LIST, IS_INSTANCE, SAME, EQUAL = range(12)
 # A part is made and put into an earlier one, of the slot `parent`, at `place`: a position or a key. A dict is made as a
 # copy of `thing`, which has its keys.
 PART = ("make", "thing", "size", "into", "parent", "place", "slot")
-NEW_TUPLE, NEW_LIST, NEW_DICT, LEAF, KNOWN = range(5)
-INTO_NOTHING, INTO_TUPLE, INTO_LIST, INTO_DICT = range(4)
+LEAF, NEW_DICT, NEW_TUPLE, NEW_LIST, KNOWN = range(5)
+INTO_DICT, INTO_TUPLE, INTO_LIST, INTO_NOTHING = range(4)
 
 # What the code calls and compares with, in the order of the table of its addresses. From Python, from NumPy, and ours.
 PYTHON = (
@@ -53,16 +58,16 @@ PYTHON = (
     "PyEval_SaveThread", "PyEval_RestoreThread", "PyMem_RawMalloc", "PyMem_RawFree",
     "PyContextVar_Get", "PyErr_Clear", "PyErr_ExceptionMatches", "PyObject_GetAttr", "PyObject_RichCompareBool",
     "PyTuple_Size", "PyTuple_GetItem", "PyList_New", "PyList_Size", "PyList_GetItem", "PyList_SetItem",
-    "PyDict_Copy", "PyDict_Size", "PyDict_GetItemWithError", "PyDict_SetItem",
+    "PyDict_Copy", "PyDict_Size", "PyDict_GetItemWithError", "PyDict_Next", "PyDict_SetItem",
 )  # fmt: skip
-NUMPY = ("PyArray_NewFromDescr", "PyArray_Scalar")
-OURS = ("ndarray", "bool", "True", "dict", "list", "MISS", "StoppedError", "truths", "spare", "entry")
+NUMPY = ("PyArray_NewFromDescr", "PyArray_Scalar", "PyDataMem_SetHandler")
+OURS = ("ndarray", "bool", "True", "dict", "list", "MISS", "StoppedError", "truths", "spare")
 TABLE = PYTHON + NUMPY + OURS
 
 # how the arena of a program is aligned
 ALIGNMENT = 64
 # the places of the functions in NumPy's own table, which is a part of its binary interface
-NUMPY_PLACES = {"PyArray_NewFromDescr": 94, "PyArray_Scalar": 60}
+NUMPY_PLACES = {"PyArray_NewFromDescr": 94, "PyArray_Scalar": 60, "PyDataMem_SetHandler": 304}
 
 # Where in an object the fields stand: in any object, in an array, in a float, a complex and a NumPy scalar.
 TYPE_OF_OBJECT = 8

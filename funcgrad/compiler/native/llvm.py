@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sys
 import threading
 from collections import deque
@@ -54,11 +55,19 @@ _OLDEST = 20
 # without a frame pointer LLVM does not align them.
 _ATTRIBUTES = '\nattributes #0 = { nounwind "frame-pointer"="all" }\n'
 
-# Loops with more constants than there are registers gain nothing from loading them all before the loop, which is what
-# LLVM does, and it takes most of the time of a compilation. The option is known to exist in these versions; LLVM ends
-# the process at an option that it does not know.
-_MANY_CONSTANTS = 64
-_WITH_OPTION = range(20, 23)
+# What LLVM does with good code that takes time and makes it no faster: look for better addresses within a loop, where
+# a place in memory is written as x86 addresses it; order instructions a second time, which the processor does itself;
+# look for repeated ones in other blocks.
+_IN_VAIN = ("disable-lsr", "disable-post-ra", "disable-machine-cse")
+# in characters; to set an option takes some 50 µs, which is saved only where there is more code than that
+_SHORT = 4000
+# Loops with more constants than there are registers gain nothing from loading them all before the loop, and it takes
+# most of the time of a compilation, as it does in long programs. So it is left out where there are many different
+# constants, or many uses of them.
+_MANY_CONSTANTS, _MANY_USES = 40, 400
+# The options are known to exist in these versions; LLVM ends the process at an option that it does not know.
+_WITH_OPTIONS = range(20, 23)
+_CONSTANT = re.compile(r"splat \([^)]*\)")
 
 
 @final
@@ -157,7 +166,7 @@ def compile_text(text: str, level: int = 2) -> bytes:
     """
     with lock:
         machine = _machine(level)
-        with _parsed(text) as module, _constants_in_place(text):
+        with _parsed(text) as module, _briefly(text):
             code: bytes = machine.emit_object(module)
     return code
 
@@ -197,7 +206,7 @@ def assembly(text: str) -> str:
     """The machine code of a module, as assembly language."""
     with lock:
         machine = _machine(2)
-        with _parsed(text) as module, _constants_in_place(text):
+        with _parsed(text) as module, _briefly(text):
             return str(machine.emit_assembly(module))
 
 
@@ -206,7 +215,8 @@ def _fingerprint() -> str:
     """What object code depends on besides the text."""
     at = host()
     llvm = ".".join(map(str, binding.llvm_version_info))
-    return "\n".join([binding.get_process_triple(), at.cpu, at.features, llvmlite.__version__, llvm])
+    how = " ".join([_ATTRIBUTES, *_always(), "near" if _NEAR else ""])
+    return "\n".join([binding.get_process_triple(), at.cpu, at.features, llvmlite.__version__, llvm, how])
 
 
 @cache
@@ -237,6 +247,8 @@ def _parsed(text: str) -> Iterator[Any]:
     try:
         module = binding.parse_assembly(text + _ATTRIBUTES, context)
         try:
+            if config.CHECK:
+                module.verify()
             yield module
         finally:
             module.close()
@@ -244,13 +256,24 @@ def _parsed(text: str) -> Iterator[Any]:
         context.close()
 
 
+@cache
+def _always() -> tuple[str, ...]:
+    x86 = binding.get_process_triple().startswith("x86_64")
+    return _IN_VAIN if x86 and binding.llvm_version_info[0] in _WITH_OPTIONS else ()
+
+
 @contextmanager
-def _constants_in_place(text: str) -> Iterator[None]:
-    many = text.count("splat (") > _MANY_CONSTANTS and binding.llvm_version_info[0] in _WITH_OPTION
-    if many:
-        binding.set_option("", "-disable-machine-licm=true")
+def _briefly(text: str) -> Iterator[None]:
+    """Within, code is generated without what would not pay. Options are those of the process, so they are put back."""
+    options = [*_always()] if len(text) > _SHORT else []
+    uses = _CONSTANT.findall(text)
+    many = len(uses) > _MANY_USES or len(set(uses)) > _MANY_CONSTANTS
+    if many and binding.llvm_version_info[0] in _WITH_OPTIONS:
+        options.append("disable-machine-licm")
+    for name in options:
+        binding.set_option("", f"-{name}=true")
     try:
         yield
     finally:
-        if many:
-            binding.set_option("", "-disable-machine-licm=false")
+        for name in options:
+            binding.set_option("", f"-{name}=false")

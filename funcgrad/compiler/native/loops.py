@@ -20,35 +20,46 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import final
+from functools import partial
+from typing import TypeAlias, final
 
-from funcgrad.compiler.native import interleaved, positions
-from funcgrad.compiler.native.builder import I1, I64, Builder, Type, Value, constant
-from funcgrad.compiler.native.folds import Folding, folding
-from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Offset, Statement, Store, operands, reads
-from funcgrad.compiler.native.nest import Access, Axis, Nest, plan_nest
-from funcgrad.compiler.native.scalars import code, combine, overflow
-from funcgrad.compiler.native.scalars_convert import constant_of, convert, from_memory, memory_lane, to_memory
+from funcgrad.compiler.native import positions
+from funcgrad.compiler.native.accesses import Accesses, Here, Lanes
+from funcgrad.compiler.native.axis import Axis
+from funcgrad.compiler.native.builder import I64, Builder, Type, Value, constant
+from funcgrad.compiler.native.folds import Folding, Partials, folding
+from funcgrad.compiler.native.kernel import (
+    Access,
+    Compute,
+    Fold,
+    Kernel,
+    Load,
+    Statement,
+    Store,
+    operands,
+    reads,
+)
+from funcgrad.compiler.native.nest import Nest
+from funcgrad.compiler.native.scalars import code, overflow
+from funcgrad.compiler.native.scalars_convert import constant_of
 from funcgrad.core.ir import Atom, Literal
 from funcgrad.core.trace import Var
 
-Lanes = list[Value]
+# of a loop: it is called with the index and with what is carried, and returns what is carried on
+Body: TypeAlias = Callable[[Value, list[Value]], list[Value]]
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class _Here:
-    """Where in the nest the code is that is being written.
+class Span:
+    """The part of an axis that is gone through, between two indices that are known when the program runs.
 
-    Attributes:
-        entered: The axes whose loops are around it, with their indices.
-        vectors: How many vectors there are of what depends on the axis of lanes.
-        mask: The lanes that count; None if all do.
+    Along the axis of lanes it begins with a whole block, and ends with one, or at the end of the axis.
     """
 
-    entered: Mapping[Axis, Value]
-    vectors: int = 1
-    mask: Value | None = None
+    axis: Axis
+    start: Value
+    stop: Value
 
 
 @final
@@ -60,38 +71,56 @@ class LoopWriter:
         kernel: The kernel; none of the axes of its domain is empty.
         pointers: The address of each buffer.
         failed: Where to note that an index is out of bounds.
+        nest: Its loops.
         vector_bytes: The size of a vector.
+        streamed: The buffers that are written past the cache; the nest begins to write to them at a whole vector.
     """
 
     def __init__(
-        self, b: Builder, kernel: Kernel, pointers: Mapping[Var, Value], failed: Value, vector_bytes: int
+        self,
+        b: Builder,
+        kernel: Kernel,
+        pointers: Mapping[Var, Value],
+        failed: Value,
+        nest: Nest,
+        vector_bytes: int,
+        streamed: frozenset[Var] = frozenset(),
     ) -> None:
         self._b = b
         self._kernel = kernel
-        self._buffers = pointers
-        self._failed = failed
-        self.nest: Nest = plan_nest(kernel, vector_bytes)
         self._vector_bytes = vector_bytes
+        self.nest = nest
+        self._span: Span | None = None
+        self._accesses = Accesses(b, kernel, pointers, failed, nest, streamed, self._read)
         self._folds: dict[Var, Folding] = {}
-        # positions that are known to be within bounds, counted from the start
-        self._trusted: set[Offset] = set()
         # what is in scope
         self._values: dict[Var, Lanes] = {}
-        self._places: dict[Access, Value] = {}
-        self._phases = _phases(kernel, self.nest)
-        self._twins = interleaved.twins((part for phase in self._phases for part in phase), self.nest)
-        # of two stores that are written as one, what the first is to store
-        self._waiting: dict[Store, Lanes] = {}
+        self._phases = phases(kernel, self.nest)
+        self._partials: Partials | None = None
+        self._joining = False
 
-    def write(self) -> None:
-        """All of it."""
-        for s in self._kernel.accesses:
-            self._places[s] = self._b.offset(self._buffers[s.buffer], s.view.offset, memory_lane(s.buffer.dtype))
-        self._outer(0, _Here({}))
+    def write(self, span: Span | None = None) -> None:
+        """All of it, or the part of a span."""
+        self._span = span
+        self._begin()
+
+    def write_partials(self, span: Span, partials: Partials, number: Value) -> None:
+        """Of a kernel with one phase of folds: leave in memory what the folds over a part of a folded axis come to."""
+        self._span, self._partials = span, partials.of(self._b, number)
+        self._begin()
+
+    def write_joined(self, partials: Partials) -> None:
+        """The rest of the kernel, when all parts have left their partial results."""
+        self._partials, self._joining = partials, True
+        self._begin()
+
+    def _begin(self) -> None:
+        self._outer(0, Here({}))
+        self._accesses.finish()
 
     # ── the loops over the axes that are not folded
 
-    def _outer(self, depth: int, here: _Here) -> None:
+    def _outer(self, depth: int, here: Here) -> None:
         loops = self.nest.outer
         first, _ = self._phases[0]
         for s in first:
@@ -104,68 +133,112 @@ class LoopWriter:
         for number, (before, inside) in enumerate(self._phases):
             for s in before if number else ():
                 self._statement(s, here)
-            if inside:
+            if inside and self._joining:
+                self._join(inside, here)
+            elif inside:
                 self._inner(inside, here)
+            if self._partials is not None and not self._joining:
+                return
 
     def _depth(self, s: Statement, loops: Sequence[Axis]) -> int:
         on = self.nest.depends[s if isinstance(s, Store) else s.out]
         return max((i + 1 for i, axis in enumerate(loops) if axis in on), default=0)
 
-    def _loop(self, axis: Axis, here: _Here, within: set[Access], body: Callable[[_Here], None]) -> None:
+    def _loop(self, axis: Axis, here: Here, within: set[Access], body: Callable[[Here], None]) -> None:
         """Run `body` for each index of an axis that is not folded."""
 
         def step(i: Value, vectors: int, mask: Value | None) -> None:
-            with self._scope():
-                self._advance(axis, i, within)
+            with self._scope(axis):
+                self._accesses.advance(axis, i, within)
                 entered = {**here.entered, axis: i}
                 if axis is self.nest.along:
-                    body(_Here(entered, vectors, mask))
+                    body(Here(entered, vectors, mask))
                 else:
                     body(replace(here, entered=entered))
 
-        if axis is not self.nest.along:
-            self._singly(axis, lambda i: step(i, 1, None))
-            return
-        block, whole, rest = self._parts(axis)
-        if whole:
-            self._plain(0, whole, block, lambda i: step(i, self.nest.unroll, None))
-        if rest:
-            self._plain(whole, axis.length, self.nest.lanes, lambda i: step(i, 1, self._mask(i, axis.length)))
+        def body_of(vectors: int, masked: bool) -> Callable[[Value, list[Value]], list[Value]]:
+            def run(i: Value, _: list[Value]) -> list[Value]:
+                step(i, vectors, self._mask(i, axis.length) if masked else None)
+                return []
 
-    def _singly(self, axis: Axis, body: Callable[[Value], None]) -> None:
+            return run
+
+        if axis is not self.nest.along:
+            self._singly(axis, body_of(1, False))
+        else:
+            self._whole(axis, [], body_of(self.nest.unroll, False))
+            self._rest(axis, [], body_of(1, True))
+
+    def _singly(self, axis: Axis, body: Body) -> None:
         """One index after the other; the innermost loop takes positions that are within bounds as they stand."""
-        innermost = axis is self.nest.outer[-1] and not self.nest.inner
-        checked = positions.checkable(self._kernel, axis) if innermost else []
+        innermost = axis is self.nest.outer[-1] and not self.nest.inner and self._span is None
+        checked = positions.checkable(self._kernel, axis) if innermost and not axis.short else []
         if not checked:
-            self._plain(0, axis.length, 1, body)
+            self._over(axis, [], body)
             return
-        places = [self._places[c.load] for c in checked]
+        places = [self._accesses.address(c.load) for c in checked]
 
         def trusting(run: Callable[[], None]) -> None:
-            self._trusted = {c.offset for c in checked}
+            self._accesses.trusted = {c.offset for c in checked}
             run()
-            self._trusted = set()
+            self._accesses.trusted = set()
 
-        whole = positions.in_blocks(self._b, axis.length, checked, places, self._vector_bytes, body, trusting)
+        def single(i: Value) -> None:
+            body(i, [])
+
+        whole = positions.in_blocks(self._b, axis.length, checked, places, self._vector_bytes, single, trusting)
         if whole < axis.length:
-            self._plain(whole, axis.length, 1, body)
+            self._run(whole, axis.length, 1, [], body)
 
     def _parts(self, axis: Axis) -> tuple[int, int, bool]:
         """The size of a block, where the last whole one ends, and whether something is left."""
-        block = self.nest.lanes * self.nest.unroll
+        block = self.nest.block
         whole = axis.length - axis.length % block
         return block, whole, whole < axis.length
 
-    def _plain(self, start: int, stop: int, step: int, body: Callable[[Value], None]) -> None:
-        if stop - start <= step:
-            body(Value(str(start), I64))
-            return
+    def _over(self, axis: Axis, carried: list[Value], body: Body) -> list[Value]:
+        """Run a body for each index of an axis, or of the span of it."""
+        span = self._span
+        if axis.short:
+            for i in range(axis.length):
+                carried = body(Value(str(i), I64), carried)
+            return carried
+        if span is None or span.axis is not axis:
+            return self._run(0, axis.length, 1, carried, body)
+        return self._run(span.start, span.stop, 1, carried, body)
 
-        def run(i: Value, _: list[Value]) -> Sequence[Value]:
-            body(i)
-            return ()
+    def _whole(self, axis: Axis, carried: list[Value], body: Body) -> list[Value]:
+        """Run a body for each whole block of the axis of lanes."""
+        block, whole, _ = self._parts(axis)
+        span = self._span
+        if not whole:
+            return carried
+        if span is None or span.axis is not axis:
+            return self._run(0, whole, block, carried, body)
+        stop = self._b.intrinsic("smin", span.stop, Value(str(whole), I64))
+        return self._run(span.start, stop, block, carried, body)
 
-        self._b.loop(start, stop, step, (), run)
+    def _rest(self, axis: Axis, carried: list[Value], body: Body) -> list[Value]:
+        """Run a body for each vector behind the last whole block of the axis of lanes."""
+        _, whole, rest = self._parts(axis)
+        span, b = self._span, self._b
+        if not rest:
+            return carried
+        if span is None or span.axis is not axis:
+            return self._run(whole, axis.length, self.nest.lanes, carried, body)
+        there = b.compare("slt", Value(str(whole), I64), span.stop)
+        run = partial(self._run, whole, axis.length, self.nest.lanes, carried, body)
+        return b.branch(there, run, lambda: carried)
+
+    def _run(self, start: Value | int, stop: Value | int, step: int, carried: list[Value], body: Body) -> list[Value]:
+        b = self._b
+        if isinstance(start, int) and isinstance(stop, int):
+            if stop - start <= step:
+                return body(Value(str(start), I64), carried)
+            return b.loop(start, stop, step, carried, body)
+        first, last = (Value(str(n), I64) if isinstance(n, int) else n for n in (start, stop))
+        some = b.compare("slt", first, last)
+        return b.branch(some, lambda: b.loop(first, last, step, carried, body), lambda: carried)
 
     def _mask(self, i: Value, length: int) -> Value | None:
         if length % self.nest.lanes == 0:
@@ -175,29 +248,16 @@ class LoopWriter:
         narrow = b.cast("trunc", left, "i32")
         return b.compare("sgt", b.splat(narrow, lanes), b.iota(Type("i32", lanes)))
 
-    def _advance(self, axis: Axis, i: Value, within: set[Access]) -> None:
-        """Move the places of what goes along an axis on to an index of it."""
-        b = self._b
-        for s in self._kernel.accesses:
-            stride = axis.strides[s]
-            if s not in within or not stride:
-                continue
-            lane = memory_lane(s.buffer.dtype)
-            if not i.text.startswith("%"):
-                self._places[s] = b.offset(self._places[s], int(i.text) * stride, lane)
-                continue
-            index = i if stride == 1 else b.op("mul", i, Value(str(stride), I64))
-            self._places[s] = b.offset(self._places[s], index, lane)
-
     @contextmanager
-    def _scope(self) -> Iterator[None]:
-        values, places = dict(self._values), dict(self._places)
-        yield
-        self._values, self._places = values, places
+    def _scope(self, axis: Axis) -> Iterator[None]:
+        values = dict(self._values)
+        with self._accesses.scope(loop=axis is self.nest.along or not axis.short):
+            yield
+        self._values = values
 
     # ── the loops over the folded axes
 
-    def _inner(self, body: Sequence[Statement], here: _Here) -> None:
+    def _inner(self, body: Sequence[Statement], here: Here) -> None:
         folds = [s for s in body if isinstance(s, Fold)]
         vectors = here.vectors if self.nest.along not in self.nest.inner else 1
         start: list[Value] = []
@@ -211,7 +271,24 @@ class LoopWriter:
             parts = [[out.pop(0) for _ in range(fold.width)] for _ in range(count)]
             if fold.lanes > 1 and self.nest.along in self.nest.inner:
                 parts = [fold.across(parts[0])]
+            if self._partials is not None:
+                self._partials.put(self._b, s, parts, here.entered)
+                continue
             self._values[s.out] = [fold.finish(part) for part in parts]
+
+    def _join(self, body: Sequence[Statement], here: Here) -> None:
+        """Combine the partial results of folds, in the order of the parts."""
+        assert self._partials is not None
+        b, partials = self._b, self._partials
+        for s in body:
+            if not isinstance(s, Fold):
+                continue
+            lanes = self._lanes_of(s) if self.nest.along not in self.nest.inner else 1
+            fold = folding(b, s, lanes)
+            out = fold.start() * (here.vectors if lanes > 1 else 1)
+            add = partial(_taken_in, b, fold, partials, s, here.entered)
+            out = b.loop(0, partials.count, 1, out, add)
+            self._values[s.out] = [fold.finish(out[k : k + fold.width]) for k in range(0, len(out), fold.width)]
 
     def _lanes_of(self, s: Fold) -> int:
         """The lanes of an accumulator."""
@@ -222,7 +299,7 @@ class LoopWriter:
         return self.nest.lanes if along in on or along in self.nest.inner else 1
 
     def _inner_loop(
-        self, depth: int, body: Sequence[Statement], here: _Here, folds: Sequence[Fold], carried: list[Value]
+        self, depth: int, body: Sequence[Statement], here: Here, folds: Sequence[Fold], carried: list[Value]
     ) -> list[Value]:
         """The code within `depth` of the folded loops; it takes the accumulators and returns what becomes of them."""
         loops = self.nest.inner
@@ -235,17 +312,17 @@ class LoopWriter:
         within = {s for s in body if isinstance(s, Load | Store)}
 
         def step(i: Value, there: list[Value], vectors: int, mask: Value | None) -> list[Value]:
-            with self._scope():
-                self._advance(axis, i, within)
+            with self._scope(axis):
+                self._accesses.advance(axis, i, within)
                 entered = {**here.entered, axis: i}
                 deeper = replace(here, entered=entered)
                 if axis is self.nest.along:
-                    deeper = _Here(entered, vectors, mask)
+                    deeper = Here(entered, vectors, mask)
                 return self._inner_loop(depth + 1, body, deeper, folds, there)
 
         if axis is self.nest.along:
             return self._folded_lanes(axis, folds, carried, step)
-        return self._carrying(0, axis.length, 1, carried, lambda i, there: step(i, there, 1, None))
+        return self._over(axis, carried, lambda i, there: step(i, there, 1, None))
 
     def _varies(self, s: Statement) -> bool:
         return bool(self.nest.depends[s if isinstance(s, Store) else s.out] & set(self.nest.inner))
@@ -257,7 +334,7 @@ class LoopWriter:
         carried: list[Value],
         step: Callable[[Value, list[Value], int, Value | None], list[Value]],
     ) -> list[Value]:
-        block, whole, rest = self._parts(axis)
+        _, whole, _ = self._parts(axis)
         unroll = self.nest.unroll
         if whole:
             # the accumulators of the first vector of each block go on, those of the others begin anew
@@ -267,7 +344,7 @@ class LoopWriter:
                 at = sum(self._folds[t.out].width for t in folds[:k])
                 wide += carried[at : at + fold.width]
                 wide += fold.start() * (unroll - 1)
-            out = self._carrying(0, whole, block, wide, lambda i, there: step(i, there, unroll, None))
+            out = self._whole(axis, wide, lambda i, there: step(i, there, unroll, None))
             carried = []
             for s in folds:
                 fold = self._folds[s.out]
@@ -276,24 +353,9 @@ class LoopWriter:
                     half = len(parts) // 2
                     parts = [fold.join(x, y) for x, y in zip(parts[:half], parts[half:], strict=True)]
                 carried += parts[0]
-        if rest:
-            carried = self._carrying(
-                whole,
-                axis.length,
-                self.nest.lanes,
-                carried,
-                lambda i, there: step(i, there, 1, self._mask(i, axis.length)),
-            )
-        return carried
+        return self._rest(axis, carried, lambda i, there: step(i, there, 1, self._mask(i, axis.length)))
 
-    def _carrying(
-        self, start: int, stop: int, step: int, carried: list[Value], body: Callable[[Value, list[Value]], list[Value]]
-    ) -> list[Value]:
-        if stop - start <= step:
-            return body(Value(str(start), I64), carried)
-        return self._b.loop(start, stop, step, carried, body)
-
-    def _accumulate(self, folds: Sequence[Fold], here: _Here, carried: list[Value]) -> list[Value]:
+    def _accumulate(self, folds: Sequence[Fold], here: Here, carried: list[Value]) -> list[Value]:
         out: list[Value] = []
         carried = list(carried)
         for s in folds:
@@ -310,7 +372,7 @@ class LoopWriter:
                 out += fold.add(part, x, index, mask)
         return out
 
-    def _number(self, here: _Here, u: int) -> Value:
+    def _number(self, here: Here, u: int) -> Value:
         """The number of the folded element that is at hand, in row-major order."""
         b = self._b
         total = Value("0", I64)
@@ -327,68 +389,25 @@ class LoopWriter:
 
     # ── statements
 
-    def _statement(self, s: Statement, here: _Here) -> None:
+    def _statement(self, s: Statement, here: Here) -> None:
         match s:
-            case Load() if interleaved.is_second(s, self._along(here)):
-                self._load_second(s, here)
             case Load():
-                self._values[s.out] = self._load(s, here)
+                self._values[s.out] = self._accesses.load(s, here)
             case Compute():
                 self._values[s.out] = self._compute(s, here)
-            case Store() if interleaved.is_second(s, self._along(here)):
-                self._store_second(s, here)
             case Store():
-                self._store(s, here)
+                self._accesses.store(s, self._read(s.x, here), here)
 
-    def _along(self, here: _Here) -> Axis | None:
-        """The axis of lanes, within its loop."""
-        return self.nest.along if self.nest.along in here.entered else None
-
-    def _load_second(self, s: Load, here: _Here) -> None:
-        """Load every second element; its twin comes along, where there is one."""
-        if s.out in self._values:
-            return
-        twin = self._twins.get(s)
-        second = isinstance(twin, Load) and twin.view.offset < s.view.offset
-        b, dtype, lanes = self._b, s.buffer.dtype, self.nest.lanes
-        lane, size = memory_lane(dtype), int(dtype.itemsize)
-        out: list[Lanes] = []
-        for u in range(here.vectors):
-            # by the place of this one: in this phase, the twin may have none
-            place = b.offset(self._places[s], 2 * u * lanes - second, lane)
-            xs = interleaved.load(b, lane, lanes, place, size, here.mask, twin is not None)
-            out.append([from_memory(b, x, dtype) for x in xs])
-        for k, load in enumerate((twin, s) if second else (s, twin)):
-            if isinstance(load, Load):
-                self._values[load.out] = [xs[k] for xs in out]
-
-    def _store_second(self, s: Store, here: _Here) -> None:
-        """Write every second element; the first of two twins waits for the second."""
-        b, dtype, lanes = self._b, s.buffer.dtype, self.nest.lanes
-        xs = [to_memory(b, convert(b, x, s.x.dtype, dtype), dtype) for x in self._read(s.x, here)]
-        xs = [b.splat(x, lanes) for x in (xs if len(xs) == here.vectors else xs * here.vectors)]
-        twin = self._twins.get(s)
-        both = [xs]
-        if isinstance(twin, Store):
-            if twin not in self._waiting:
-                self._waiting[s] = xs
-                return
-            other = self._waiting.pop(twin)
-            s, both = (s, [xs, other]) if s.view.offset < twin.view.offset else (twin, [other, xs])
-        for u in range(here.vectors):
-            place = b.offset(self._places[s], 2 * u * lanes, memory_lane(dtype))
-            interleaved.store(b, [x[u] for x in both], place, int(dtype.itemsize), here.mask)
-
-    def _read(self, x: Atom, here: _Here) -> Lanes:
+    def _read(self, x: Atom, here: Here) -> Lanes:
         if isinstance(x, Literal):
             return [constant_of(x)]
         return self._values[x][: max(1, here.vectors)]
 
-    def _compute(self, s: Compute, here: _Here) -> Lanes:
+    def _compute(self, s: Compute, here: Here) -> Lanes:
         inputs = [self._read(x, here) for x in s.inputs]
         count = max(map(len, inputs))
         for wrong in overflow(self._b, s.primitive, [x[0] for x in inputs], s.inputs):
-            self._note(wrong, None)
+            self._accesses.note(wrong)
         out = []
         for u in range(count):
             xs = [x[u if len(x) > 1 else 0] for x in inputs]
@@ -397,169 +416,23 @@ class LoopWriter:
             out.append(code(self._b, s.primitive, xs, s.inputs, s.out))
         return out
 
-    def _stride(self, s: Access, here: _Here) -> int:
-        along = self.nest.along
-        return along.strides[s] if along is not None and along in here.entered else 0
 
-    def _load(self, s: Load, here: _Here) -> Lanes:
-        b = self._b
-        type = Type(memory_lane(s.buffer.dtype))
-        size = int(s.buffer.dtype.itemsize)
-        places = self._targets(s, here)
-        out = []
-        for place, spread in places:
-            if place.type.lanes > 1:
-                x = self._gather(type.lane, place, size, here.mask)
-            elif spread:
-                x = self._consecutive(s, type.lane, place, size, here.mask, spread)
-            else:
-                x = b.load(type, place, size)
-            out.append(from_memory(b, x, s.buffer.dtype))
-        return out
-
-    def _targets(self, s: Access, here: _Here) -> list[tuple[Value, int]]:
-        """For each vector its address and its stride: 1, −1, or 0 for one element; or addresses, one for each lane."""
-        b, lane = self._b, memory_lane(s.buffer.dtype)
-        place = self._places[s]
-        shifts: list[Lanes] = []
-        for offset in s.offsets:
-            xs = self._index(offset, here)
-            if len(xs) == 1 and xs[0].type.lanes == 1:
-                place = b.offset(place, self._times(xs[0], offset.stride), lane)
-            else:
-                shifts.append([self._times(x, offset.stride) for x in xs])
-        stride, lanes = self._stride(s, here), self.nest.lanes
-        if not stride and not shifts:
-            return [(place, 0)]
-        out = []
-        for u in range(here.vectors):
-            at = b.offset(place, u * lanes * stride, lane)
-            if stride in (1, -1) and not shifts:
-                out.append((at if stride == 1 else b.offset(at, 1 - lanes, lane), stride))
-                continue
-            type = Type("i64", lanes)
-            index = b.op("mul", b.iota(type), constant(type, stride)) if stride else constant(type, 0)
-            for shift in shifts:
-                index = b.op("add", index, shift[u if len(shift) > 1 else 0])
-            out.append((b.emit(f"getelementptr {lane}, {at}, {index}", Type("ptr", lanes)), 0))
-        return out
-
-    def _times(self, x: Value, stride: int) -> Value:
-        return x if stride == 1 else self._b.op("mul", x, self._b.like(x, stride))
-
-    def _index(self, offset: Offset, here: _Here) -> Lanes:
-        """An index as it counts from the start; a wrong one is noted, and then 0."""
-        b = self._b
-        out = []
-        for x in self._read(offset.index, here):
-            dtype = offset.index.dtype
-            if x.type.lane != "i64":
-                x = b.cast("sext" if dtype.kind == "i" else "zext", x, "i64")
-            if offset in self._trusted:
-                out.append(x)
-                continue
-            length = b.like(x, offset.length)
-            if dtype.kind == "i":
-                below = b.compare("slt", x, b.like(x, 0))
-                x = b.select(below, b.op("add", x, length), x)
-            if offset.clamped:
-                x = b.intrinsic("smax", x, b.like(x, 0))
-                out.append(b.intrinsic("smin", x, b.like(x, offset.length - offset.size)))
-                continue
-            wrong = b.compare("uge", x, length)
-            self._note(wrong, here.mask if x.type.lanes > 1 else None)
-            out.append(b.select(wrong, b.like(x, 0), x))
-        return out
-
-    def _note(self, wrong: Value, mask: Value | None) -> None:
-        b = self._b
-        if wrong.type.lanes > 1:
-            if mask is not None:
-                wrong = b.op("and", wrong, mask)
-            wrong = b.call(f"llvm.vector.reduce.or.{wrong.type.suffix}", I1, wrong)
-        b.when(wrong, lambda: b.store(Value("1", I64), self._failed, 8))
-
-    def _consecutive(self, s: Access, lane: str, place: Value, size: int, mask: Value | None, stride: int) -> Value:
-        b, lanes = self._b, self.nest.lanes
-        type = Type(lane, lanes)
-        order = list(range(lanes))[::-1]
-        if mask is None:
-            x = b.load(type, place, size)
-        else:
-            m = mask if stride == 1 else b.shuffle(mask, mask, order)
-            name = f"llvm.masked.load.{type.suffix}.p0"
-            x = self._masked(name, type, f"ptr align {size} {place.text}", m, f"{type} zeroinitializer")
-        return x if stride == 1 else b.shuffle(x, x, order)
-
-    def _masked(self, name: str, type: Type, place: str, mask: Value, rest: str) -> Value:
-        self._b.module.declare_text(name, f"declare {type} @{name}(ptr, {mask.type}, {type})")
-        return self._b.emit(f"call {type} @{name}({place}, {mask}, {rest})", type)
-
-    def _gather(self, lane: str, places: Value, size: int, mask: Value | None) -> Value:
-        b, type = self._b, Type(lane, places.type.lanes)
-        if mask is None:
-            # in many processors faster than the instruction that gathers
-            x = Value("poison", type)
-            for i in range(type.lanes):
-                one = b.load(Type(lane), b.lane(places, i), size)
-                x = b.emit(f"insertelement {x}, {one}, i64 {i}", type)
-            return x
-        name = f"llvm.masked.gather.{type.suffix}.{places.type.suffix}"
-        b.module.declare_text(name, f"declare {type} @{name}({places.type}, {mask.type}, {type})")
-        at = f"{places.type} align {size} {places.text}"
-        return b.emit(f"call {type} @{name}({at}, {mask}, {type} zeroinitializer)", type)
-
-    def _store(self, s: Store, here: _Here) -> None:
-        b = self._b
-        size = int(s.buffer.dtype.itemsize)
-        dtype = s.buffer.dtype
-        xs = [to_memory(b, convert(b, x, s.x.dtype, dtype), dtype) for x in self._read(s.x, here)]
-        for u, (place, spread) in enumerate(self._targets(s, here)):
-            x = xs[u if len(xs) > 1 else 0]
-            if place.type.lanes == 1 and not spread:
-                if s.combine is not None:
-                    there = from_memory(b, b.load(x.type, place, size), dtype)
-                    x = to_memory(b, combine(b, s.combine, there, from_memory(b, x, dtype), dtype), dtype)
-                b.store(x, place, size)
-                continue
-            x = b.splat(x, self.nest.lanes)
-            if s.combine is not None:
-                if place.type.lanes > 1:
-                    there = self._gather(x.type.lane, place, size, here.mask)
-                else:
-                    there = self._consecutive(s, x.type.lane, place, size, here.mask, spread)
-                both = combine(b, s.combine, from_memory(b, there, dtype), from_memory(b, x, dtype), dtype)
-                x = to_memory(b, both, dtype)
-            self._write(x, place, size, here.mask, spread)
-
-    def _write(self, x: Value, place: Value, size: int, mask: Value | None, stride: int) -> None:
-        b = self._b
-        if place.type.lanes > 1:
-            self._scatter(x, place, size, mask)
-            return
-        if stride == -1:
-            order = list(range(x.type.lanes))[::-1]
-            x = b.shuffle(x, x, order)
-            mask = mask if mask is None else b.shuffle(mask, mask, order)
-        if mask is None:
-            b.store(x, place, size)
-            return
-        name = f"llvm.masked.store.{x.type.suffix}.p0"
-        b.module.declare_text(name, f"declare void @{name}({x.type}, ptr, {mask.type})")
-        b.do(f"call void @{name}({x}, ptr align {size} {place.text}, {mask})")
-
-    def _scatter(self, x: Value, places: Value, size: int, mask: Value | None) -> None:
-        b = self._b
-        if mask is None:
-            for i in range(x.type.lanes):
-                b.store(b.lane(x, i), b.lane(places, i), size)
-            return
-        name = f"llvm.masked.scatter.{x.type.suffix}.{places.type.suffix}"
-        b.module.declare_text(name, f"declare void @{name}({x.type}, {places.type}, {mask.type})")
-        b.do(f"call void @{name}({x}, {places.type} align {size} {places.text}, {mask})")
+def _taken_in(
+    b: Builder,
+    fold: Folding,
+    partials: Partials,
+    s: Fold,
+    entered: Mapping[Axis, Value],
+    number: Value,
+    there: list[Value],
+) -> list[Value]:
+    """Accumulators with what one part has left."""
+    width = fold.width
+    parts = partials.of(b, number).get(b, s, fold, len(there) // width, entered)
+    return [x for k, part in enumerate(parts) for x in fold.join(there[k * width : (k + 1) * width], part)]
 
 
-def _phases(kernel: Kernel, nest: Nest) -> list[tuple[list[Statement], list[Statement]]]:
+def phases(kernel: Kernel, nest: Nest) -> list[tuple[list[Statement], list[Statement]]]:
     """For each phase what is computed before its folded loops, and what within them."""
     inner = set(nest.inner)
     phase: dict[Var, int] = {}

@@ -11,18 +11,22 @@ An array whose length is unknown is a cell of the arena, which holds the address
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from funcgrad.compiler.native.kernel import Kernel, Load, Repeated, Store
+from funcgrad.compiler.native.kernel import Fold, Kernel, Load, Repeated, Store, operands
 from funcgrad.compiler.native.steps import Branch, Call, Lines, Loop, Product, Routine, Step
+from funcgrad.core.ir import Atom
 from funcgrad.core.trace import Var
 from funcgrad.core.views import size
 
 _ALIGN = 64
 CELL = 16
 """The bytes of a cell."""
+# in bytes: what is smaller is no matter
+_LARGE = 1 << 14
 
 
 @final
@@ -77,6 +81,9 @@ def plan_memory(routine: Routine, scratch: Mapping[int, int], kept: Mapping[Rout
         else:
             alive[tail] = min(chains.first[v] for v in chain), max(chains.last[v] for v in chain)
             members[tail] = chain
+    for tail, place in _before_results(alive, results, chains).items():
+        outputs.update(dict.fromkeys(members[tail], place))
+        del alive[tail]
     cells = tuple(v for v in alive if is_cell(v))
     for v in cells:
         # what is to be given back must be known from the beginning to the end
@@ -127,12 +134,7 @@ class _Chains:
         self.inputs = {v: i for i, v in enumerate(routine.inputs)}
         self._results = set(schedule.outputs)
         self._pairs = {routine.inputs[i]: schedule.outputs[k] for i, k in routine.pairs}
-        self.first: dict[Var, int] = {}
-        self.last: dict[Var, int] = {}
-        for i, step in enumerate(schedule.steps):
-            for v in (part for parts in buffers_of(step) for part in parts):
-                self.first.setdefault(v, i)
-                self.last[v] = i
+        self.first, self.last = _lifetimes(schedule.steps)
         self._next: dict[Var, Var] = {}
         # for what has a predecessor, some earlier buffer of its chain
         self._up: dict[Var, Var] = {}
@@ -140,8 +142,8 @@ class _Chains:
             if y in self.first:
                 self._link(x, y)
         for i, step in enumerate(schedule.steps):
-            if isinstance(step, Kernel) and not step.folded:
-                self._share_kernel(i, step)
+            if isinstance(step, Kernel):
+                (self._share_folding if step.folded else self._share_kernel)(i, step)
             elif isinstance(step, Loop):
                 self._share_loop(i, step, kept[step.body])
         self._share_pairs()
@@ -161,7 +163,7 @@ class _Chains:
         self._next[x] = y
         self._up[y] = x
 
-    def _head(self, x: Var) -> Var:
+    def head(self, x: Var) -> Var:
         """The first buffer of a chain."""
         while x in self._up:
             above = self._up[x]
@@ -174,7 +176,7 @@ class _Chains:
         """True if a step that reads `x` as the last one may write `into` there."""
         if self.last[x] != i or x in self._results or x in self._next or into in self._up:
             return False
-        head = self._head(x)
+        head = self.head(x)
         return head not in self.inputs or self._pairs.get(head) is into
 
     def _share_kernel(self, i: int, kernel: Kernel) -> None:
@@ -186,6 +188,34 @@ class _Chains:
                 continue
             for x in buffers_of(kernel)[0]:
                 if self._ends(x, i, s.buffer) and _fits(x, s, kernel):
+                    self._link(x, s.buffer)
+                    break
+
+    def _share_folding(self, i: int, kernel: Kernel) -> None:
+        """In a nest with folds, results take the places of what nobody reads any more.
+
+        Such a result is written in the last phase that reads the buffer: there, each element is read before it is
+        written over.
+        """
+        loads: dict[Var, list[Load]] = {}
+        stores: dict[Var, list[Store]] = {}
+        for s in kernel.accesses:
+            if isinstance(s, Load):
+                loads.setdefault(s.buffer, []).append(s)
+            else:
+                stores.setdefault(s.buffer, []).append(s)
+        single = [ts[0] for v, ts in stores.items() if len(ts) == 1 and self.first[v] == i and v not in loads]
+        phase = _phases(kernel) if single else {}
+        for x, ts in loads.items():
+            own = stores.get(x, [])
+            apart = own and (len(own) > 1 or own[0].view.canonical != ts[0].view.canonical)
+            if not single or len(ts) > 1 or apart:
+                continue
+            reached, end = _reached(kernel, ts[0], phase)
+            for s in single:
+                there = size(kernel.domain) == size(s.buffer.shape) and s.x in reached and phase[s] >= end
+                free = not s.combine and not s.offsets and self._ends(x, i, s.buffer)
+                if there and free and _fits(x, s, kernel, own[0] if own else None):
                     self._link(x, s.buffer)
                     break
 
@@ -205,17 +235,104 @@ class _Chains:
                 self._link(x, y)
 
 
-def _fits(x: Var, s: Store, kernel: Kernel) -> bool:
-    """True if the kernel reads each element of `x` just where it then writes one of the result."""
+def _before_results(
+    alive: Mapping[Var, tuple[int, int]], results: Mapping[Var, int], chains: _Chains
+) -> dict[Var, int]:
+    """For some buffers the result in whose memory they are before that is written; a small one has place anywhere."""
+    hosts = {chain[-1]: min(chains.first.get(v, 0) for v in chain) for chain in chains.all() if chain[-1] in results}
+    hosts = {v: begin for v, begin in hosts.items() if bytes_of(v) >= _LARGE and chains.head(v) not in chains.inputs}
+    taken = {v: [(begin, math.inf)] for v, begin in hosts.items()}
+    places: dict[Var, int] = {}
+    for x in sorted((v for v in alive if bytes_of(v) >= _LARGE), key=bytes_of, reverse=True):
+        start, end = alive[x]
+        for host in sorted(hosts, key=bytes_of):
+            apart = all(end < begin or last < start for begin, last in taken[host])
+            if bytes_of(x) <= bytes_of(host) and apart:
+                taken[host].append((start, end))
+                places[x] = results[host]
+                break
+    return places
+
+
+def _lifetimes(steps: Sequence[Step]) -> tuple[dict[Var, int], dict[Var, int]]:
+    first: dict[Var, int] = {}
+    last: dict[Var, int] = {}
+    for i, step in enumerate(steps):
+        for v in (part for parts in buffers_of(step) for part in parts):
+            first.setdefault(v, i)
+            last[v] = i
+    return first, last
+
+
+def _phases(kernel: Kernel) -> dict[Var | Store, int]:
+    """For each value and store how many folds have to end before it: in which run over the folded axes it is."""
+    phase: dict[Var | Store, int] = {}
+    folds = {s.out for s in kernel.body if isinstance(s, Fold)}
+    for s in kernel.body:
+        number = max((phase[x] + (x in folds) for x in operands(s) if isinstance(x, Var)), default=0)
+        phase[s if isinstance(s, Store) else s.out] = number
+    return phase
+
+
+def _reached(kernel: Kernel, load: Load, phase: Mapping[Var | Store, int]) -> tuple[set[Atom], int]:
+    """The values that are computed of what is loaded, short of folds, and the last phase that needs it."""
+    reached: set[Atom] = {load.out}
+    end = 0
+    for s in kernel.body:
+        if any(x in reached for x in operands(s)):
+            if isinstance(s, Fold | Store):
+                end = max(end, phase[s if isinstance(s, Store) else s.out])
+            else:
+                reached.add(s.out)
+    return reached, end
+
+
+def _fits(x: Var, s: Store, kernel: Kernel, own: Store | None = None) -> bool:
+    """True if the kernel reads each element of `x`, which only `own` writes, where it then writes one of the result."""
     y = s.buffer
     if x is y or x.dtype.itemsize != y.dtype.itemsize or size(x.shape) != size(y.shape):
         return False
-    written = any(isinstance(t, Store) and t.buffer in (x, y) and t is not s for t in kernel.body)
+    written = any(isinstance(t, Store) and t.buffer in (x, y) and t not in (s, own) for t in kernel.body)
     return not written and all(
         (t.view.canonical, t.view.offset) == (s.view.canonical, s.view.offset) and not t.offsets
         for t in kernel.body
         if isinstance(t, Load) and t.buffer is x
     )
+
+
+def reusable(owned: Sequence[int], routine: Routine, memory: Memory) -> dict[int, int]:
+    """Which results can be written over an argument that is given away: by their numbers.
+
+    Nothing reads the argument any more when the memory of the result is first written to, save the elementwise step
+    that does so.
+    """
+    inputs, schedule = routine.inputs, routine.schedule
+    first, last = _lifetimes(schedule.steps)
+    free = [i for i in owned if inputs[i] not in schedule.outputs]
+    found: dict[int, int] = {}
+    for place, out in enumerate(schedule.outputs):
+        within = [v for v, there in memory.outputs.items() if there == place]
+        begin = min((first[v] for v in within if v in first), default=0)
+        for i in free:
+            x = inputs[i]
+            alike = (x.shape, x.dtype) == (out.shape, out.dtype) and x.shape
+            if alike and (last.get(x, -1) < begin or _written_over(x, within, schedule.steps[begin], last[x] == begin)):
+                found[place] = i
+                free.remove(i)
+                break
+    return found
+
+
+def _written_over(x: Var, within: Sequence[Var], step: Step, last: bool) -> bool:
+    """True if a step reads an argument for the last time, just where it writes the first of some buffers."""
+    if not last or not isinstance(step, Kernel) or step.folded:
+        return False
+    stores = [s for s in step.body if isinstance(s, Store) and s.buffer in within]
+    if len(stores) != 1:
+        return False
+    (s,) = stores
+    whole = not s.combine and not s.offsets and size(step.domain) == size(s.buffer.shape)
+    return whole and s.buffer not in buffers_of(step)[0] and _fits(x, s, step)
 
 
 def _packed(

@@ -8,41 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias, final
+from dataclasses import dataclass, field
+from typing import final
 
-from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Statement, Store, operands, result
+from funcgrad.compiler.native.axis import Axis
+from funcgrad.compiler.native.kernel import Access, Compute, Fold, Kernel, Load, Statement, Store, operands, result
+from funcgrad.compiler.native.rows import Rows, rows_of
 from funcgrad.compiler.native.vectormath import cost
 from funcgrad.core.trace import Var
 
-Access: TypeAlias = Load | Store
 # in instructions: what an element costs that is gathered or scattered, and what a fold of the lanes of a vector does
 _GATHERED = 1.5
 _ACROSS = 10
+# seconds of a vector instruction, and bytes per second from memory
+_INSTRUCTION, _BANDWIDTH = 0.4e-9, 30e9
 # so many elements are gathered or scattered at a time, at most: each of them is written out
 _SINGLES = 16
-
-
-@final
-class Axis:
-    """A loop.
-
-    Attributes:
-        length: How often it runs.
-        strides: For each access the distance from one index to the next.
-        rank: For a folded axis, the distance between two of its indices when all folded elements are numbered through.
-    """
-
-    __slots__ = ("length", "rank", "strides")
-
-    def __init__(self, length: int, strides: Mapping[Access, int], rank: int) -> None:
-        self.length = length
-        self.strides = strides
-        self.rank = rank
-
-    def merges(self, inner: Axis) -> bool:
-        """True if this axis and the next one can be one loop."""
-        return all(stride == inner.strides[a] * inner.length for a, stride in self.strides.items())
 
 
 @final
@@ -57,6 +38,7 @@ class Nest:
         lanes: How many.
         unroll: How many vectors one step of that loop handles.
         depends: The axes that each value, and each store, depends on.
+        rows: The rows of those accesses that go from row to row.
     """
 
     outer: list[Axis]
@@ -65,6 +47,12 @@ class Nest:
     lanes: int
     unroll: int
     depends: dict[Var | Store, frozenset[Axis]]
+    rows: Mapping[Access, Rows] = field(default_factory=dict)
+
+    @property
+    def block(self) -> int:
+        """How many indices of the axis of lanes one step handles."""
+        return self.lanes * self.unroll
 
 
 def plan_nest(kernel: Kernel, vector_bytes: int) -> Nest:
@@ -78,13 +66,17 @@ def plan_nest(kernel: Kernel, vector_bytes: int) -> Nest:
     if along is None:
         return Nest(outer, inner, None, 1, 1, depends)
     lanes = min(most, 1 << (along.length - 1).bit_length())
-    if _singles(kernel, along, depends):
+    if _singles(kernel, along, lanes, outer, inner, depends):
         lanes = min(lanes, _SINGLES)
-    outer = _ordered(kernel, outer, along)
+    outer = _ordered(kernel, outer, inner, along, lanes)
     if along in inner:
         inner = [*(a for a in inner if a is not along), along]
-    unroll = _unroll(kernel, along, lanes, depends)
-    return Nest(outer, inner, along, lanes, unroll, depends)
+    # each lane that is gathered takes instructions of its own
+    apart = lanes * _singles(kernel, along, lanes, outer, inner, depends)
+    unroll = _unroll(kernel, along, lanes, depends, apart)
+    found = {s: rows_of(kernel, s, along, lanes, outer, inner) for s in kernel.accesses}
+    rows = {s: row for s, row in found.items() if row is not None}
+    return Nest(outer, inner, along, lanes, unroll, depends, rows)
 
 
 def _axes(kernel: Kernel) -> list[Axis]:
@@ -94,7 +86,10 @@ def _axes(kernel: Kernel) -> list[Axis]:
         ranks[i] = rank
         rank *= kernel.domain[i]
     accesses = kernel.accesses
-    return [Axis(n, {a: a.view.strides[i] for a in accesses}, ranks.get(i, 0)) for i, n in enumerate(kernel.domain)]
+    return [
+        Axis(n, {a: a.view.strides[i] for a in accesses}, ranks.get(i, 0), i == kernel.tile)
+        for i, n in enumerate(kernel.domain)
+    ]
 
 
 def _merged(axes: Sequence[Axis]) -> list[Axis]:
@@ -182,9 +177,10 @@ def _cost(
         runs = math.prod(a.length for a in on)
         if axis is None or axis not in on:
             total += runs * _weight(s)
-        elif isinstance(s, Load | Store) and axis.strides[s] == 2 and not s.offsets:
-            # two vectors of neighbours and a shuffle
-            total += runs * steps * 2
+        elif isinstance(s, Load | Store) and (rows := rows_of(kernel, s, axis, lanes, outer, inner)):
+            # a row serves all loops within that of the lanes
+            loads = rows.length if axis in inner else 1
+            total += runs * steps * (loads + rows.cost)
         elif isinstance(s, Load | Store) and not _consecutive(s, axis, depends):
             total += runs * _GATHERED
         else:
@@ -194,6 +190,16 @@ def _cost(
     return total
 
 
+def seconds(kernel: Kernel, nest: Nest) -> float:
+    """About how long the loops of a kernel take on one core."""
+    least = _cost(kernel, nest.along, nest.lanes, nest.outer, nest.inner, nest.depends)
+    moved = 0
+    for s in kernel.accesses:
+        elements = math.prod(a.length for a in (*nest.outer, *nest.inner) if a.strides[s])
+        moved += int(s.buffer.dtype.itemsize) * elements
+    return max(least * _INSTRUCTION, moved / _BANDWIDTH)
+
+
 def _consecutive(s: Access, axis: Axis, depends: Mapping[Var | Store, frozenset[Axis]]) -> bool:
     """True if lanes along this axis are neighbours in memory, or one place."""
     return axis.strides[s] in (0, 1, -1) and not any(
@@ -201,34 +207,48 @@ def _consecutive(s: Access, axis: Axis, depends: Mapping[Var | Store, frozenset[
     )
 
 
-def _singles(kernel: Kernel, axis: Axis, depends: Mapping[Var | Store, frozenset[Axis]]) -> int:
-    """How many accesses gather or scatter lanes along this axis."""
-    return sum(not _consecutive(s, axis, depends) for s in kernel.accesses)
-
-
-def _ordered(kernel: Kernel, outer: list[Axis], along: Axis) -> list[Axis]:
+def _ordered(kernel: Kernel, outer: list[Axis], inner: Sequence[Axis], along: Axis, lanes: int) -> list[Axis]:
     """The outer loops, the one with lanes last; but outside of a loop along which some access is consecutive.
 
-    There, the lines of memory that are gathered from serve several steps of the inner loop.
+    There, the lines of memory that are gathered from serve several steps of the inner loop, and so do rows.
     """
     if along not in outer:
         return outer
     rest = [a for a in outer if a is not along]
     askew = [s for s in kernel.accesses if along.strides[s] not in (0, 1, -1)]
-    beneath = [a for a in rest if any(a.strides[s] in (1, -1) for s in askew)]
+    rows = [row for s in askew if (row := rows_of(kernel, s, along, lanes, outer, inner))]
+    within = {a for row in rows for a in row.within}
+    beneath = [a for a in rest if a in within or any(a.strides[s] in (1, -1) for s in askew)]
     return [*(a for a in rest if a not in beneath), along, *beneath]
 
 
-def _unroll(kernel: Kernel, along: Axis, lanes: int, depends: Mapping[Var | Store, frozenset[Axis]]) -> int:
+def _singles(
+    kernel: Kernel,
+    axis: Axis,
+    lanes: int,
+    outer: Sequence[Axis],
+    inner: Sequence[Axis],
+    depends: Mapping[Var | Store, frozenset[Axis]],
+) -> int:
+    """How many accesses gather or scatter lanes along this axis."""
+    askew = [s for s in kernel.accesses if not _consecutive(s, axis, depends)]
+    return sum(rows_of(kernel, s, axis, lanes, outer, inner) is None for s in askew)
+
+
+def _unroll(kernel: Kernel, along: Axis, lanes: int, depends: Mapping[Var | Store, frozenset[Axis]], apart: int) -> int:
     """More vectors at a time for short bodies, and for those of folds, where each step waits for the one before."""
-    there = list(_within(kernel, along, depends))
-    # each lane that is gathered takes instructions of its own
-    work = sum(_weight(s) for s in there) + lanes * _singles(kernel, along, depends)
+    work = apart + sum(_weight(s) * _copies(s, along, depends) for s in _within(kernel, along, depends))
     folds = any(isinstance(s, Fold) for s in kernel.body)
     wanted = 4 if work <= (12 if folds else 6) else 2 if work <= 24 else 1
     while wanted > 1 and along.length < wanted * lanes:
         wanted //= 2
     return wanted
+
+
+def _copies(s: Statement, along: Axis, depends: Mapping[Var | Store, frozenset[Axis]]) -> int:
+    """How often a statement is written out for one vector."""
+    on = depends[s] if isinstance(s, Store) else depends[s.out]
+    return math.prod(a.length for a in on if a is not along and a.short)
 
 
 def _within(kernel: Kernel, along: Axis, depends: Mapping[Var | Store, frozenset[Axis]]) -> Iterator[Statement]:

@@ -7,10 +7,11 @@ second one waits for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from funcgrad.compiler.native import contraction as products
-from funcgrad.compiler.native import running, scalars, sorting
+from funcgrad.compiler.native import placement, running, scalars, sorting
 from funcgrad.compiler.native.complex_parts import has_rule, is_complex, part_dtype
 from funcgrad.compiler.native.lower import Lowered
 from funcgrad.compiler.native.scalars_convert import lane_of
@@ -18,7 +19,10 @@ from funcgrad.core.flow import Looped
 from funcgrad.core.ir import Equation, Jaxpr
 from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter, Sorting
 from funcgrad.core.trace import Var
-from funcgrad.core.views import Places, contiguous
+from funcgrad.core.views import Places, contiguous, size
+
+# sums of so many products, of which there are many, are computed in loop nests
+_SHORT, _MANY = 4, 1000
 
 
 def partition(jaxpr: Jaxpr) -> list[Equation | Jaxpr]:
@@ -28,13 +32,18 @@ def partition(jaxpr: Jaxpr) -> list[Equation | Jaxpr]:
     while torn := _torn(jaxpr, code, layers):
         code = [flag and i not in torn for i, flag in enumerate(code)]
         layers = _layers(jaxpr, code)
+    views = placement.views_for_numpy(jaxpr, code)
+    layers = placement.delayed(jaxpr, code, views, layers)
     count = max(layers, default=0) + 1
     native: list[list[Equation]] = [[] for _ in range(count)]
     others: list[list[Equation]] = [[] for _ in range(count)]
-    for equation, flag, layer in zip(jaxpr.equations, code, layers, strict=True):
-        (native if flag else others)[layer].append(equation if flag else _as_it_was(equation))
+    for i, equation in enumerate(jaxpr.equations):
+        compiled = code[i] and i not in views
+        (native if compiled else others)[layers[i]].append(equation if compiled else _as_it_was(equation))
+    makers = {jaxpr.equations[i].outputs[0]: jaxpr.equations[i] for i in sorted(views)}
+    native = [placement.with_views(equations, makers) for equations in native]
     out: list[Equation | Jaxpr] = []
-    needed = _needed(jaxpr, native, others)
+    needed = [wanted - makers.keys() for wanted in _needed(jaxpr, native, others)]
     for inside, outside, wanted in zip(native, others, needed, strict=True):
         if inside:
             out.append(_segment(inside, wanted))
@@ -42,6 +51,20 @@ def partition(jaxpr: Jaxpr) -> list[Equation | Jaxpr]:
     if len(out) == 1 and isinstance(out[0], Jaxpr):
         return [_whole(jaxpr, out[0])]
     return out
+
+
+def _layers(jaxpr: Jaxpr, code: Sequence[bool]) -> list[int]:
+    """The layer of each equation."""
+    known: dict[Var, int] = {}
+    layers = []
+    effects = 0
+    for i, equation in enumerate(jaxpr.equations):
+        layer = max((known[x] for x in equation.inputs if isinstance(x, Var) and x in known), default=0)
+        if equation.primitive.effect:
+            effects = layer = max(layer, effects)
+        layers.append(layer)
+        known.update(dict.fromkeys(equation.outputs, layer + (not code[i])))
+    return layers
 
 
 def _whole(jaxpr: Jaxpr, segment: Jaxpr) -> Jaxpr:
@@ -53,20 +76,6 @@ def _whole(jaxpr: Jaxpr, segment: Jaxpr) -> Jaxpr:
     if any(lane_of(x.dtype) is None and part_dtype(x.dtype) is None for x in jaxpr.inputs):
         return segment
     return Jaxpr(jaxpr.inputs, (), segment.equations, jaxpr.outputs)
-
-
-def _layers(jaxpr: Jaxpr, code: Sequence[bool]) -> list[int]:
-    """The layer of each equation."""
-    known: dict[Var, int] = {}
-    layers = []
-    effects = 0
-    for equation, flag in zip(jaxpr.equations, code, strict=True):
-        layer = max((known[x] for x in equation.inputs if isinstance(x, Var) and x in known), default=0)
-        if equation.primitive.effect:
-            effects = layer = max(layer, effects)
-        layers.append(layer)
-        known.update(dict.fromkeys(equation.outputs, layer + (not flag)))
-    return layers
 
 
 def _torn(jaxpr: Jaxpr, code: Sequence[bool], layers: Sequence[int]) -> set[int]:
@@ -108,6 +117,27 @@ def _segment(equations: Sequence[Equation], needed: set[Var]) -> Jaxpr:
     read = dict.fromkeys(x for e in equations for x in e.inputs if isinstance(x, Var) and x not in made)
     outputs = tuple(v for e in equations for v in e.outputs if v in needed)
     return Jaxpr(tuple(read), (), tuple(equations), outputs)
+
+
+def stays(equation: Equation) -> bool:
+    """True if an equation has code, and that is better than the code of what it expands to."""
+    return has_code(equation) and not _is_short(equation)
+
+
+def _is_short(equation: Equation) -> bool:
+    """True for many short sums of products, which run in the loop nests of what is computed before and after."""
+    primitive = equation.primitive
+    if not isinstance(primitive, Contraction) or equation.outputs[0].dtype.kind != "f":
+        return False
+    letters1, letters2, out = primitive.terms
+    lengths = dict(zip(letters1 + letters2, (n for x in equation.inputs for n in x.shape), strict=True))
+    terms = math.prod(n for c, n in lengths.items() if c not in out)
+    rows, columns = (
+        math.prod(lengths[c] for c in out if c in letters and c not in others)
+        for letters, others in ((letters1, letters2), (letters2, letters1))
+    )
+    short = 0 < terms <= _SHORT and min(rows, columns) <= _SHORT
+    return short and size(equation.outputs[0].shape) >= _MANY
 
 
 def has_code(equation: Equation) -> bool:
@@ -156,7 +186,7 @@ def _reduces(equation: Equation, primitive: Reduction) -> bool:
     (x,), (y,) = equation.inputs, equation.outputs
     if primitive.fold is None or (0 in x.shape and 0 not in y.shape):
         return False
-    return not isinstance(primitive.fold, str) or x.dtype.kind in "iuf"
+    return not isinstance(primitive.fold, str) or x.dtype.kind in "biuf"
 
 
 def _moves(equation: Equation, primitive: IndexMap | Scatter) -> bool:

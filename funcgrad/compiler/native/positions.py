@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import final
 
+from funcgrad.compiler.native.axis import Axis
 from funcgrad.compiler.native.builder import I1, I64, Builder, Type, Value, constant
 from funcgrad.compiler.native.kernel import Kernel, Load, Offset
-from funcgrad.compiler.native.nest import Axis
 from funcgrad.compiler.native.scalars_convert import memory_lane
 from funcgrad.core.trace import Var
 

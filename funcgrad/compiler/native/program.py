@@ -11,14 +11,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import final
 
-from funcgrad.compiler.native import blas, flow, repeated, running, sorting
+from funcgrad.compiler.native import blas, flow, pool, repeated, running, sorting
 from funcgrad.compiler.native import contraction as products
 from funcgrad.compiler.native.builder import I64, PTR, Builder, Module, Value
-from funcgrad.compiler.native.kernel import Kernel, Repeated
-from funcgrad.compiler.native.loops import LoopWriter
+from funcgrad.compiler.native.kernel import Compute, Kernel, Load, Repeated, Store
 from funcgrad.compiler.native.memory import Memory, buffers_of, plan_memory
 from funcgrad.compiler.native.part import FRAME, Function, Part
 from funcgrad.compiler.native.steps import Branch, Call, Lines, Loop, Product, Routine, Step, routines_of
+from funcgrad.compiler.native.threads import runs_on_threads, write_kernel
+from funcgrad.core.errors import InternalError
 from funcgrad.core.kinds import Contraction, Running, Sorting
 from funcgrad.core.trace import Var
 from funcgrad.core.views import contiguous, size
@@ -44,16 +45,23 @@ class ProgramWriter:
     """
 
     def __init__(self, routine: Routine, vector_bytes: int) -> None:
+        self._routine = routine
         self._bytes = vector_bytes
         self.externals: list[str] = []
-        self._module = Module()
+        self._module = Module(vector_bytes)
         self._functions: dict[Routine, Function] = {}
+        self._common = repeated.Common(self._module, self._loops)
         self._main = self._function(routine)
 
     @property
     def memory(self) -> Memory:
         """The places of the buffers of the whole."""
         return self._main.memory
+
+    @property
+    def can_fail(self) -> bool:
+        """True if it may turn out that something is wrong with the values."""
+        return _can_fail(self._routine)
 
     @property
     def long(self) -> bool:
@@ -134,7 +142,11 @@ class ProgramWriter:
             case Kernel():
                 reads, writes = buffers_of(step)
                 buffers = sorted(dict.fromkeys((*reads, *writes)), key=part.place)
-                LoopWriter(part.b, step, {v: part.pointer(v) for v in buffers}, part.record, self._bytes).write()
+                pointers = {v: part.pointer(v) for v in buffers}
+                if runs_on_threads(step, self._bytes):
+                    write_kernel(part.b, step, pointers, part.record, self._bytes, part.external)
+                else:
+                    self._common.write(part.b, step, pointers, part.record)
             case Repeated():
                 self._repeated(part, step)
             case Product():
@@ -144,13 +156,16 @@ class ProgramWriter:
             case Call() | Branch() | Loop():
                 flow.emit(part, number, step, self._functions)
 
+    def _loops(self, b: Builder, kernel: Kernel, pointers: Mapping[Var, Value], failed: Value) -> None:
+        write_kernel(b, kernel, pointers, failed, self._bytes, _serial)
+
     def _repeated(self, part: Part, step: Repeated) -> None:
         def place(v: Var) -> tuple[bool, int]:
             kind, at = part.place(v)
             return kind == 2, at + (kind == 1) * part.inputs
 
         def write(kernel: Kernel, pointers: Mapping[Var, Value]) -> None:
-            LoopWriter(part.b, kernel, pointers, part.record, self._bytes).write()
+            write_kernel(part.b, kernel, pointers, part.record, self._bytes, part.external)
 
         repeated.emit(part.b, step, place, FRAME, part.arena, write)
 
@@ -214,6 +229,24 @@ class ProgramWriter:
                 return step.length * (10 + (0 if flow.is_tiny(step) else self._functions[step.body].work))
 
 
+def _serial(name: str) -> Value:
+    raise InternalError(f"a kernel that runs on one thread asks for {name}")
+
+
+def _can_fail(routine: Routine) -> bool:
+    """True if something may turn out to be wrong with the values; also where that is just not known."""
+    for step in routine.schedule.steps:
+        kernels = step.kernels if isinstance(step, Repeated) else (step,) if isinstance(step, Kernel) else ()
+        for s in (s for kernel in kernels for s in kernel.body):
+            # a Python integer may not fit the dtype that it meets
+            weak = isinstance(s, Compute) and any(x.weak and x.dtype.kind == "i" for x in s.inputs)
+            if weak or (isinstance(s, Load | Store) and not all(o.clamped for o in s.offsets)):
+                return True
+        if isinstance(step, Branch | Loop) or any(map(_can_fail, routines_of(step))):
+            return True
+    return False
+
+
 def terms_of(step: Product) -> tuple[str, str, str]:
     """The letters of a contraction."""
     primitive = step.equation.primitive
@@ -223,7 +256,9 @@ def terms_of(step: Product) -> tuple[str, str, str]:
 
 def addresses(names: Sequence[str]) -> list[int]:
     """Where the routines are, in this process."""
-    known = dict(blas.addresses()) if any(name not in _MEMORY for name in names) else {}
+    known = pool.addresses() if any(name in pool.NAMES for name in names) else {}
+    if any(name not in _MEMORY and name not in pool.NAMES for name in names):
+        known |= blas.addresses()
     for name in _MEMORY:
         known[name] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
     return [known[name] for name in names]

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, final
 
 from funcgrad.compiler.identities import literal_key, parameters_key
-from funcgrad.compiler.native.builder import I64, PTR, Builder, Value
+from funcgrad.compiler.native.builder import I64, PTR, Builder, Module, Value
 from funcgrad.compiler.native.kernel import Compute, Fold, Kernel, Load, Repeated, Statement, Store, operands, result
 from funcgrad.core.ir import Atom, Literal
 from funcgrad.core.trace import Var
@@ -20,6 +20,8 @@ from funcgrad.core.trace import Var
 Pointers: TypeAlias = Callable[[Value], Mapping[Var, Value]]
 # so many have to be alike
 _FEWEST = 4
+# in instructions: such a kernel takes no longer to compile than a call
+_SHORT = 16
 
 
 def append(steps: list[Any], kernel: Kernel) -> None:
@@ -103,6 +105,52 @@ def emit(
         b.loop(0, len(rows), 1, (), run)
 
 
+@final
+class Common:
+    """Kernels of one module, each pattern of which is written at most twice.
+
+    In a loop that was unrolled, or a network of equal layers, the same kernels come again. The first one stands where
+    it is; the second one becomes a function, which all later ones call, unless it is as short as a call.
+    """
+
+    def __init__(self, module: Module, write: Callable[[Builder, Kernel, Mapping[Var, Value], Value], None]) -> None:
+        self._module = module
+        self._write = write
+        # how many instructions the first one has, then the name of the function
+        self._known: dict[Hashable, int | str] = {}
+
+    def write(self, b: Builder, kernel: Kernel, pointers: Mapping[Var, Value], failed: Value) -> None:
+        """Write the code of a kernel, or a call.
+
+        Args:
+            b: Where to write it.
+            kernel: The kernel.
+            pointers: The addresses of its buffers.
+            failed: Where to note an error.
+        """
+        pattern = _pattern(kernel)
+        known = self._known.get(pattern)
+        if known is None or (isinstance(known, int) and known <= _SHORT):
+            before = b.count
+            self._write(b, kernel, pointers, failed)
+            self._known[pattern] = b.count - before
+            return
+        if isinstance(known, int):
+            known = self._known[pattern] = self._function(kernel)
+        b.do(f"call void @{known}({', '.join(map(str, (*(pointers[v] for v in _buffers(kernel)), failed)))})")
+
+    def _function(self, kernel: Kernel) -> str:
+        name = f"kernel{len(self._module.functions)}"
+        b = Builder(self._module)
+        buffers = _buffers(kernel)
+        arguments = [f"p{i}" for i in range(len(buffers) + 1)]
+        *pointers, failed = [Value(f"%{argument}", PTR) for argument in arguments]
+        with b.function(name, "internal void", [("ptr", argument) for argument in arguments]):
+            self._write(b, kernel, dict(zip(buffers, pointers, strict=True)), failed)
+            b.ret()
+        return name
+
+
 def _pointers(
     b: Builder, table: Value, inside: Mapping[Var, bool], frame: Value, arena: Value, i: Value
 ) -> Mapping[Var, Value]:
@@ -148,14 +196,11 @@ def _pattern(kernel: Kernel) -> Hashable:
         if isinstance(x, Literal):
             literal: Hashable = literal_key(x)
             return literal
-        return number(x), x.shape, x.dtype, x.weak
-
-    def number(x: Var) -> int:
-        return numbers.setdefault(x, len(numbers))
+        return numbers.setdefault(x, len(numbers)), x.shape, x.dtype, x.weak
 
     def access(s: Load | Store) -> Hashable:
         offsets = tuple((read(o.index), o.length, o.stride, o.clamped, o.size) for o in s.offsets)
-        return number(s.buffer), s.buffer.dtype, s.view.strides, s.view.offset, offsets
+        return read(s.buffer), s.view.strides, s.view.offset, offsets
 
     def key(s: Statement) -> Hashable:
         match s:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 import numpy as np
 
-from funcgrad.compiler.native import layout, shared
+from funcgrad.compiler.native import layout, recycle, shared
 from funcgrad.compiler.native.entry import entry_text
 from funcgrad.compiler.native.gate import gate_text
 from funcgrad.compiler.segment import StoppedError
@@ -270,9 +271,10 @@ def _input_row(t: ArrayType, dtype: DType, shape: int, slot: int, owned: bool) -
 
 def _output_row(t: ArrayType, dtype: DType, shape: int, slot: int, reused: int | None) -> list[int]:
     if reused is not None:
-        return [layout.REUSED, 0, 0, 0, reused]
+        return [layout.REUSED, 0, 0, 0, reused, 0]
+    large = math.prod(t.shape) * dtype.itemsize >= recycle.SMALLEST
     kind = layout.ARRAY if t.ndim else _KINDS[t.dtype.kind] if t.weak else layout.NUMPY_SCALAR
-    return [kind, id(dtype), t.ndim, shape, slot]
+    return [kind, id(dtype), t.ndim, shape, slot, id(recycle.handler()) if large else 0]
 
 
 @final
@@ -313,11 +315,10 @@ def _make_code() -> Code:
     ours = {"ndarray": np.ndarray, "bool": bool, "True": True, "MISS": MISS}
     ours |= {"dict": dict, "list": list, "StoppedError": StoppedError}
     places.update({name: id(thing) for name, thing in ours.items()})
-    places.update(truths=ctypes.addressof(truths), spare=0, entry=0)
+    places.update(truths=ctypes.addressof(truths), spare=0)
     table = np.array([places[name] for name in layout.TABLE], np.int64)
     # better code would be 5 ns faster, and take as long to make as that of a model
     library = llvm.load_text(entry_text(), "entry", level=0)
-    table[layout.TABLE.index("entry")] = library.address
     method = _Method(b"program", library.address, _FASTCALL_WITH_KEYWORDS, b"A compiled program.")
     return Code(table, method, (library, truths))
 

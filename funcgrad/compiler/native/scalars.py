@@ -121,14 +121,18 @@ def _compared(of_float: str, of_integer: str) -> Code:
 
 
 def _is_nan(b: Builder, dtype: DType, xs: Sequence[Value]) -> Value:
-    return b.compare("uno", xs[0], xs[0])
+    return b.compare("uno" if dtype.kind == "f" else "ne", xs[0], xs[0])
 
 
 def _is_inf(b: Builder, dtype: DType, xs: Sequence[Value]) -> Value:
+    if dtype.kind != "f":
+        return b.compare("ne", xs[0], xs[0])
     return b.compare("oeq", b.intrinsic("fabs", xs[0]), b.like(xs[0], math.inf))
 
 
 def _is_finite(b: Builder, dtype: DType, xs: Sequence[Value]) -> Value:
+    if dtype.kind != "f":
+        return b.compare("eq", xs[0], xs[0])
     return b.compare("olt", b.intrinsic("fabs", xs[0]), b.like(xs[0], math.inf))
 
 
@@ -221,7 +225,7 @@ _TABLE: Mapping[np.ufunc, Code] = {
 }
 _DIVISIONS = {np.floor_divide: division.floor_divide, np.remainder: division.remainder, np.fmod: division.fmod}
 # of these the code is for floats only
-_FLOATS = frozenset({np.divide, np.reciprocal, np.sqrt, np.isnan, np.isinf, np.isfinite, np.signbit, np.fabs})
+_FLOATS = frozenset({np.divide, np.reciprocal, np.sqrt, np.signbit, np.fabs})
 _ROUNDED_LAST = {np.deg2rad: (math.pi, 180.0), np.rad2deg: (180.0, math.pi)}
 
 

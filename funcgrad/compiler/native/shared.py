@@ -45,10 +45,12 @@ def addresses(text: str) -> dict[str, int]:
 
 def text_of(symbol: str, operands: int) -> str:
     """The module of one shared function."""
+    from funcgrad.compiler.native import llvm
+
     _, name, suffix = symbol.split(".")
     lanes, _, bits = suffix.rpartition("f")
     type = Type(_LANES[bits], int(lanes[1:] or 1))
-    module = Module()
+    module = Module(llvm.host().vector_bytes)
     b = Builder(module)
     xs = [Value(f"%x{i}", type) for i in range(operands)]
     with b.function(symbol, str(type), [(str(type), x.text[1:]) for x in xs]):

@@ -20,7 +20,7 @@ from funcgrad.compiler.native.lines import Stream, each, prefixes, split, stream
 from funcgrad.compiler.native.scalars_convert import lane_of
 from funcgrad.core.ir import Equation
 from funcgrad.core.kinds import Sorting
-from funcgrad.core.types import DType
+from funcgrad.core.types import DType, Shape
 from funcgrad.core.views import View, contiguous
 
 # lines of up to so many elements are sorted by NumPy: here, the counts take longer than all else
@@ -34,21 +34,23 @@ def has_code(equation: Equation) -> bool:
     primitive = equation.primitive
     assert isinstance(primitive, Sorting)
     (x,) = equation.inputs
-    if primitive.places and not primitive.stable:
-        # the order of equal elements is then NumPy's own, and different with each version and processor
-        return False
     # places are counted with 32 bits
     return lane_of(x.dtype) is not None and FEW < x.shape[primitive.axis] < 1 << 31
 
 
 def scratch_bytes(primitive: Sorting, dtype: DType, view: View) -> int:
     """The memory that a sort needs for itself."""
-    return sum(_blocks(primitive, dtype, view.shape[primitive.axis]))
+    return sum(_blocks(primitive, dtype, view.shape))
 
 
-def _blocks(primitive: Sorting, dtype: DType, n: int) -> list[int]:
-    """The sizes of the tables of counts, of the keys twice, and of the places twice, if those are wanted."""
-    sizes = [dtype.itemsize * _DIGITS * 4, n * dtype.itemsize, n * dtype.itemsize]
+def _blocks(primitive: Sorting, dtype: DType, shape: Shape) -> list[int]:
+    """The sizes of the tables of counts, of the keys twice, and of the places twice, if those are wanted.
+
+    One copy of the keys may be where the result will be.
+    """
+    n = shape[primitive.axis]
+    kept = not primitive.places and contiguous(shape).strides[primitive.axis] == 1
+    sizes = [dtype.itemsize * _DIGITS * 4, n * dtype.itemsize, 0 if kept else n * dtype.itemsize]
     if primitive.places:
         sizes += [n * 4] * 2
     return [-(-size // _ALIGN) * _ALIGN for size in sizes]
@@ -76,7 +78,11 @@ def emit(
     views = [view, contiguous(view.shape)]
     axes = split(view.shape, views, primitive.axis)
     x, y = streams(b, [(pointer, dtype), out], views, axes, False)
-    writer = _Writer(b, primitive, dtype, axes[0].length, scratch, vector_bytes)
+    blocks = []
+    for block in _blocks(primitive, dtype, view.shape):
+        blocks.append(scratch if block else None)
+        scratch = b.offset(scratch, block, "i8")
+    writer = _Writer(b, primitive, dtype, axes[0].length, blocks, vector_bytes)
 
     def lines(axis: int, x: Stream, y: Stream) -> None:
         if axis == len(axes):
@@ -89,24 +95,29 @@ def emit(
 
 @final
 class _Writer:
-    """Writes the code that sorts one line of `n` elements."""
+    """Writes the code that sorts one line of `n` elements, in blocks of memory; None is that of the result."""
 
-    def __init__(self, b: Builder, primitive: Sorting, dtype: DType, n: int, scratch: Value, vector_bytes: int) -> None:
+    def __init__(
+        self,
+        b: Builder,
+        primitive: Sorting,
+        dtype: DType,
+        n: int,
+        blocks: Sequence[Value | None],
+        vector_bytes: int,
+    ) -> None:
         self._b = b
         self._n = n
         self._places = primitive.places
         self._dtype = dtype
         self._bits = 8 * dtype.itemsize
         self._key = Type(f"i{self._bits}")
+        self._blocks = blocks
         self._vector_bytes = vector_bytes
-        self._blocks = []
-        for size in _blocks(primitive, dtype, n):
-            self._blocks.append(scratch)
-            scratch = b.offset(scratch, size, "i8")
 
     def line(self, x: Stream, out: Stream) -> None:
         """Sort the elements of `x`."""
-        counts, keys, other, *places = self._blocks
+        counts, other, keys, *places = (out.pointer if block is None else block for block in self._blocks)
         self._clear(counts)
         self._count(x, counts, keys, places)
         first = [keys, other, *places]

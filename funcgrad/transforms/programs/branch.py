@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from funcgrad.compiler.engine import cached_executable
+from funcgrad.compiler.engine import runner
 from funcgrad.core.flow import Branched
 from funcgrad.core.ir import Jaxpr, with_outputs
 from funcgrad.core.kinds import Program
@@ -53,7 +53,7 @@ class Cond(Program):
 
     @quiet
     def impl(self, index: Array, *xs: Array) -> tuple[Array, ...]:
-        return tuple(cached_executable(self.branches[int(index)])(*xs))
+        return tuple(runner(self.branches[int(index)])(*xs))
 
     def forward(self, wanted: Wanted, index: Array, *xs: Array) -> tuple[tuple[Array, ...], Sequence[Array]]:
         cut = _branch_halves(self.branches, tuple(w is not None for w in wanted[1:]))

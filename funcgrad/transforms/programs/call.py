@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from funcgrad.compiler.engine import cached_executable
+from funcgrad.compiler.engine import runner
 from funcgrad.core.errors import InternalError
 from funcgrad.core.flow import Called
 from funcgrad.core.ir import Jaxpr, with_outputs
@@ -84,7 +84,7 @@ class Call(Program):
 
     @quiet
     def impl(self, *xs: Array) -> tuple[Array, ...]:
-        return tuple(cached_executable(self.jaxpr)(*xs))
+        return tuple(runner(self.jaxpr)(*xs))
 
     def forward(self, wanted: Wanted, *xs: Array) -> tuple[tuple[Array, ...], Sequence[Array]]:
         cut = self._halves(wanted)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NoReturn, cast, final
 import numpy as np
 
 from funcgrad import tree as pytree
-from funcgrad.compiler.engine import cached_executable
+from funcgrad.compiler.engine import runner
 from funcgrad.core.errors import CustomRuleError
 from funcgrad.core.flow import Called
 from funcgrad.core.ir import Equation, Jaxpr
@@ -344,7 +344,7 @@ class CustomVjp(Program):
     @quiet
     def impl(self, *operands: Array) -> tuple[Array, ...]:
         consts, _, xs = self.parts(operands)
-        return tuple(cached_executable(self.jaxpr)(*consts, *xs))
+        return tuple(runner(self.jaxpr)(*consts, *xs))
 
     def forward(self, wanted: Wanted, *operands: Array) -> tuple[tuple[Array, ...], Sequence[Array]]:
         _, rule_consts, xs = self.parts(operands)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, final
 
 import numpy as np
 
-from funcgrad.compiler.engine import cached_executable
+from funcgrad.compiler.engine import runner
 from funcgrad.core.flow import Looped
 from funcgrad.core.ir import Jaxpr, with_outputs
 from funcgrad.core.kinds import Program
@@ -209,7 +209,7 @@ class While(Program):
     @quiet
     def impl(self, *operands: Array) -> tuple[Array, ...]:
         cond_consts, consts, init = self.parts(operands)
-        cond = cached_executable(self.cond)
+        cond = runner(self.cond)
         run = _Run(self.body, consts, init)
         results = [_Stack(t) for t in self.body.out_types[self.carry :]]
         while cond(*cond_consts, *run.carry)[0]:
@@ -274,7 +274,7 @@ class _Run:
 
     def __init__(self, body: Jaxpr, consts: Sequence[Array], init: Sequence[Array]) -> None:
         first = len(consts)
-        self._run = cached_executable(body, tuple(range(first, first + len(init))))
+        self._run = runner(body, tuple(range(first, first + len(init))))
         self._consts = consts
         self._init = init
         self.carry = [

@@ -6,7 +6,6 @@ of that sum is the integer, which saves the conversion that not every processor 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from funcgrad.compiler.native.builder import Builder, Value
@@ -77,10 +76,3 @@ def product(b: Builder, x: Value, y: Value) -> tuple[Value, Value]:
 def in_double(b: Builder, x: Value) -> Value:
     """A float as a double."""
     return b.cast("fpext", x, "double")
-
-
-def split_constant(value: float, rest: float, keep: int) -> tuple[float, float]:
-    """`value + rest` in two parts, of which the first has no more than `keep` digits."""
-    mantissa, exponent = math.frexp(value)
-    high = math.ldexp(round(math.ldexp(mantissa, keep)), exponent - keep)
-    return high, (value - high) + rest

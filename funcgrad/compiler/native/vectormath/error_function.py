@@ -14,6 +14,7 @@ from funcgrad.compiler.native.vectormath.arithmetic import at_most, polynomial, 
 from funcgrad.compiler.native.vectormath.exponential import expm1_near_zero, reduced
 from funcgrad.compiler.native.vectormath.scaling import scaled
 
+# erf x / x by powers of x², for |x| < ½ in double and |x| < 1 in single
 _NEAR = {
     "double": (
         1.1283791670955126, -0.37612638903183465, 0.11283791670924812, -0.026866170632715566, 0.005223977370324167,
@@ -21,7 +22,6 @@ _NEAR = {
     ),
     "float": (1.12837917, -0.376126258, 0.112835852, -0.0268538126, 0.00518832916, -0.00080102077, 7.85391035e-05),
 }  # fmt: skip
-_LIMIT = {"double": 0.5, "float": 1.0}
 # erf a by powers of a − 2.5, for 1 ≤ a < 3.95
 _BEYOND = (
     0.999593071, 0.00217806775, -0.0054467545, 0.00835338265, -0.00861467327, 0.00610277934, -0.00281964041,
@@ -52,11 +52,10 @@ def erf(b: Builder, x: Value) -> Value:
     a = b.intrinsic("fabs", x)
     near = b.op("fmul", a, polynomial(b, b.op("fmul", a, a), _NEAR[x.type.lane]))
     if x.type.lane == "double":
-        beyond = b.op("fsub", b.like(x, 1), _complement(b, at_most(b, a, 6.0)))
+        limit, beyond = 0.5, b.op("fsub", b.like(x, 1), _complement(b, at_most(b, a, 6.0)))
     else:
-        beyond = polynomial(b, b.op("fsub", at_most(b, a, 3.95), b.like(x, 2.5)), _BEYOND)
-    is_near = b.compare("olt", a, b.like(x, _LIMIT[x.type.lane]))
-    return b.intrinsic("copysign", b.select(is_near, near, beyond), x)
+        limit, beyond = 1.0, polynomial(b, b.op("fsub", at_most(b, a, 3.95), b.like(x, 2.5)), _BEYOND)
+    return b.intrinsic("copysign", b.select(b.compare("olt", a, b.like(x, limit)), near, beyond), x)
 
 
 def erfc(b: Builder, x: Value) -> Value:

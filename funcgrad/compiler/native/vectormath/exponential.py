@@ -7,6 +7,7 @@ with the smallest greatest error (Remez), which leaves some 2⁻⁵⁶ of the re
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from funcgrad.compiler.native.builder import Builder, Value
 from funcgrad.compiler.native.vectormath.arithmetic import clamped, polynomial, rounded
@@ -88,7 +89,7 @@ def sigmoid(b: Builder, x: Value) -> Value:
     """1 / (1 + e⁻ˣ) = 2ᵏ (1 + t) / ((1 − t) + 2ᵏ (1 + t))."""
     low, _ = _RANGE[x.type.lane]
     # beyond 40, where the result is 1, and where 2ᵏ is no normal number, it is nothing beside 1
-    k, t = half_tangent(b, clamped(b, x, low, 40.0))
+    k, t = half_tangent(b, b.op("fmul", clamped(b, x, low, 40.0), b.like(x, 0.5)), LN2[x.type.lane])
     one = b.like(x, 1)
     least = b.like(x, -1000.0 if x.type.lane == "double" else -120.0)
     power = power_of_two(b, b.select(b.compare("olt", k, least), least, k))
@@ -96,14 +97,19 @@ def sigmoid(b: Builder, x: Value) -> Value:
     return scaled(b, b.op("fdiv", top, b.fma(power, top, b.op("fsub", one, t))), k)
 
 
-def half_tangent(b: Builder, x: Value) -> tuple[Value, Value]:
-    """K and t of eˣ = 2ᵏ (1 + t) / (1 − t): for x = k·ln 2 + 2r it is tanh r.
+def half_tangent(b: Builder, x: Value, ln2: Sequence[float]) -> tuple[Value, Value]:
+    """K and t of e²ˣ = 2ᵏ (1 + t) / (1 − t), from x: for x = ½ k·ln 2 + r it is tanh r.
 
-    For what divides by something with eˣ: t takes fewer terms than eˣ.
+    For what divides by something with e²ˣ: t takes fewer terms than an exponential.
+
+    Args:
+        b: Where to write the code.
+        x: The argument.
+        ln2: Numbers whose sum is ln 2.
     """
-    k, _ = rounded(b, x, 1 / math.log(2))
-    high, low = LN2[x.type.lane]
-    r = b.fma(k, b.like(x, -high / 2), b.op("fmul", x, b.like(x, 0.5)))
-    r = b.fma(k, b.like(x, -low / 2), r)
+    k, _ = rounded(b, x, 2 / math.log(2))
+    r = x
+    for part in ln2:
+        r = b.fma(k, b.like(x, -part / 2), r)
     square = b.op("fmul", r, r)
     return k, b.fma(b.op("fmul", r, square), polynomial(b, square, _TANGENT[x.type.lane]), r)

@@ -20,6 +20,8 @@ _DIGITS = (
     0x272117E2EF7E4A0E, 0xC7FE25FFF7816603, 0xFBCBC462D6829B47, 0xDB4D9FB3C9F2C26D, 0xD3D18FD9A797FA8B,
     0x5D49EEB1FAF97C5E, 0xCF41CE7DE294A4BA, 0x9AFED7EC47E35742, 0x1580CC11BF1EDAEA,
 )  # fmt: skip
+# π, and what is left of it when it is rounded
+_PI = (math.pi, 1.2246467991473532e-16)
 _I128 = Type("i128")
 _SIGN = -(1 << 63)
 
@@ -65,12 +67,22 @@ def _reduced(b: Builder, x: Value, table: Value, start: Value, odd: Value) -> Va
     # the number of half turns is the first digit, and what is left is the rest of them, less ½
     sign = b.op("xor", _top(b, turn), b.op("and", whole, odd))
     rest = b.op("shl", turn, b.like(turn, 1))
-    high = b.op("xor", _top(b, rest), b.like(whole, _SIGN))
-    low = b.op("lshr", b.cast("trunc", rest, "i64"), b.like(whole, 1))
-    high, low = (b.cast("sitofp", part, "double") for part in (high, low))
-    r = b.op("fmul", b.fma(high, b.like(high, 2.0**63), low), b.like(high, math.pi / 2.0**127))
+    r = _times_pi(b, b.op("xor", _top(b, rest), b.like(whole, _SIGN)), b.cast("trunc", rest, "i64"))
     r = b.cast("bitcast", b.op("xor", b.cast("bitcast", r, "i64"), b.op("and", sign, b.like(sign, _SIGN))), "double")
     return b.cast("fptrunc", r, "float") if x.type.lane == "float" else r
+
+
+def _times_pi(b: Builder, high: Value, low: Value) -> Value:
+    """π times a fraction whose digits, with a sign, are these two integers of 64 bits; rounded once but for little."""
+    # as many digits as a double holds, and those that follow; all of a small number, lest the two parts cancel
+    small = b.compare("ult", b.op("add", high, b.like(high, 1 << 52)), b.like(high, 1 << 53))
+    first = b.select(small, high, b.op("and", high, b.like(high, ~0x7FF)))
+    last = b.op("shl", b.op("sub", high, first), b.like(high, 52))
+    last = b.cast("sitofp", b.op("or", last, b.op("lshr", low, b.like(low, 12))), "double")
+    first = b.cast("sitofp", first, "double")
+    pi, rest = _PI
+    r = b.fma(first, b.like(first, rest / 2.0**64), b.op("fmul", last, b.like(last, pi / 2.0**116)))
+    return b.fma(first, b.like(first, pi / 2.0**64), r)
 
 
 def _top(b: Builder, x: Value) -> Value:

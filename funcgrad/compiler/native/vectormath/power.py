@@ -146,8 +146,7 @@ def _ratio(b: Builder, f: Value) -> tuple[Value, Value]:
 
 
 def _of_absolute_single(b: Builder, x: Value, y: Value) -> Value:
-    x, y = in_double(b, x), in_double(b, y)
-    m, minus_k = split(b, x, signed=True)
+    m, minus_k, y = (in_double(b, v) for v in (*split(b, x, signed=True), y))
     f = b.op("fsub", m, b.like(m, 1))
     s = b.op("fdiv", f, b.op("fadd", f, b.like(f, 2)))
     z = b.fma(s, polynomial(b, b.op("fmul", s, s), _SHORT), b.negative(minus_k))

@@ -1,7 +1,6 @@
 """The exponent of a float: 2ᵏ times a number, and a number as 2ᵏ m.
 
-With AVX-512 there are instructions for both. It is there where vectors are of 512 bits; elsewhere the bits are moved.
-Both ways give the same result, bit for bit.
+With AVX-512 there are instructions for both; elsewhere the bits are moved. Both ways give the same result, bit for bit.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _FRACTION, _ABSOLUTE, _POSITIVE = 3, 4, 12
 
 def scaled(b: Builder, y: Value, k: Value) -> Value:
     """2ᵏ y, rounded once, for an integer `k` with |k| < 2000, and < 250 in single precision."""
-    if _is_wide(y.type):
+    if _is_wide(b, y.type):
         return _each(b, lambda y, k: _masked(b, "scalef", y, [y, k, b.like(y, 0)], []), y, k)
     # in two steps, since 2ᵏ itself may be no normal number
     large = b.like(k, LARGE[k.type.lane])
@@ -42,7 +41,7 @@ def split(b: Builder, x: Value, signed: bool = False) -> tuple[Value, Value]:
     The exponent of 0 is −∞, and m is 1; that of an infinity is ∞. For NaN, and for a negative number unless `signed`,
     one of them is NaN.
     """
-    if _is_wide(x.type):
+    if _is_wide(b, x.type):
         how = constant(Type("i32"), _FRACTION + (_ABSOLUTE if signed else _POSITIVE))
         m = _each(b, lambda x: _masked(b, "getmant", x, [x], [how, b.like(x, 0)]), x)
         of_m = _each(b, lambda m: _masked(b, "getexp", m, [m, b.like(m, 0)], []), m)
@@ -73,8 +72,9 @@ def _split_positive(b: Builder, x: Value) -> tuple[Value, Value]:
     return b.cast("bitcast", m, lane), minus_k
 
 
-def _is_wide(type: Type) -> bool:
-    return type.lanes * type.bits % _WIDE == 0
+def _is_wide(b: Builder, type: Type) -> bool:
+    """True if the machine has AVX-512 and its vectors are full."""
+    return b.module.vector_bytes == _WIDE // 8 and type.lanes * type.bits % _WIDE == 0
 
 
 def _each(b: Builder, f: Callable[..., Value], *xs: Value) -> Value:

@@ -1,0 +1,87 @@
+"""How much memory a program works with, besides its arguments and results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import funcgrad as fg
+import funcgrad.numpy as fnp
+from funcgrad.compiler.native import runtime
+from funcgrad.compiler.native.compile import with_segments
+from funcgrad.compiler.native.memory import plan_memory
+from funcgrad.compiler.simplify import simplify
+from funcgrad.core.ir import Jaxpr
+
+pytestmark = pytest.mark.skipif(not runtime.available(), reason="no LLVM here")
+X = np.random.default_rng(0).standard_normal((40, 50))
+
+
+def arena(f: Callable[..., Any], *args: Any) -> int:
+    """The bytes that the one segment of a function works with, if no step needs any for itself."""
+    staged = fg.make_jaxpr(f)(*args)
+    _, (native,) = with_segments(simplify(Jaxpr(staged.inputs, (), staged.equations, staged.outputs)))
+    return plan_memory(native.jaxpr.inputs, native.schedule, {}).total
+
+
+def loss(x: Any) -> Any:
+    return fg.nn.logsumexp(x, axis=1).sum()
+
+
+IN_PLACE: dict[str, Callable[..., Any]] = {
+    "a chain": lambda x: np.exp(x * 2) / 3 + x,
+    "a softmax": lambda x: fg.nn.softmax(x, axis=1),
+    "the gradient of a logsumexp": fg.grad(loss),
+    "a logarithm of a softmax": lambda x: fg.nn.log_softmax(x, axis=1) * 2,
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_what_can_be_computed_in_the_memory_of_the_result_is(name: str) -> None:
+    f = IN_PLACE[name]
+    assert arena(f, X) <= 64 * X.shape[1]
+    np.testing.assert_allclose(fg.jit(f)(X), f(X), rtol=1e-12)
+
+
+def test_a_value_that_is_read_again_is_not_written_over() -> None:
+    def f(x: Any) -> Any:
+        e = np.exp(x)
+        y = e / e.sum(axis=1, keepdims=True)
+        return y, (e * y).sum(axis=1), (e - y.max(axis=1, keepdims=True)).sum(axis=1)
+
+    for got, expected in zip(fg.jit(f)(X), f(X), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("axis", [0, 1, (0, 1)])
+def test_a_softmax_is_right_over_any_axis(axis: Any) -> None:
+    def f(x: Any) -> Any:
+        e = np.exp(x - 1)
+        return e / fnp.sum(e, axis=axis, keepdims=True)
+
+    np.testing.assert_allclose(fg.jit(f)(X), f(X), rtol=1e-12)
+
+
+def test_the_slope_of_a_layer_is_computed_again_and_not_kept() -> None:
+    w = np.random.default_rng(1).standard_normal((50, 50))
+
+    def network(w: Any, x: Any) -> Any:
+        for _ in range(3):
+            x = np.tanh(x @ w)
+        return (x**2).sum()
+
+    gradient = fg.grad(network)
+    # three layers, the cotangents of one, and a product of the size of the weights
+    assert arena(gradient, w, X) <= 6 * X.nbytes
+    np.testing.assert_allclose(fg.jit(gradient)(w, X), gradient(w, X), rtol=1e-9)
+
+
+def test_memory_of_a_result_serves_before_the_result_is_there() -> None:
+    x = np.random.default_rng(2).standard_normal((200, 200))
+    f = lambda x: ((x @ x) @ x).sum(axis=0) * x
+    # of the two products that are there at once, one is in the result
+    assert arena(f, x) < 1.5 * x.nbytes
+    np.testing.assert_allclose(fg.jit(f)(x), f(x), rtol=1e-9)
