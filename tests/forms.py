@@ -6,7 +6,7 @@ failing example shrinks to the simplest one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -240,8 +240,3 @@ def assert_rounded(got: Any, expected: Any, terms: int, scale: Any) -> None:
     np.testing.assert_array_equal(x[~finite], y[~finite])
     bound = (2 + terms) * np.finfo(y.dtype).eps * np.broadcast_to(scale, y.shape)[finite]
     assert (np.abs(x[finite] - y[finite]) <= bound).all(), (x, y)
-
-
-def describe(xs: Sequence[Any]) -> str:
-    """The arguments, for a message."""
-    return ", ".join(repr(x) if np.ndim(x) == 0 else f"{x.dtype.str}{x.shape}{x.strides}" for x in xs)

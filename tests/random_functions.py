@@ -100,7 +100,7 @@ def axis_of(a: Array, n: int) -> int | None:
     return n % ndim if ndim else None
 
 
-def filled(a: Array, axes: Any = None) -> bool:
+def filled(a: Array) -> bool:
     """True if there is something to fold."""
     return 0 not in shape_of(a)
 

@@ -172,6 +172,14 @@ def test_the_rule_of_the_logarithm_is_right_everywhere_and_near_the_unit_circle(
 # ── arrays
 
 
+@pytest.mark.parametrize("other", [np.array([0.5, 0.0]), np.array([True, False]), np.array([0, 3]), 1.0, 0])
+@pytest.mark.parametrize("f", [np.logical_and, np.logical_or, np.logical_xor])
+def test_logic_asks_numbers_of_different_dtypes_one_by_one(f: Any, other: Any) -> None:
+    z = np.array([0j, 1j])
+    agree(lambda x: (f(x, other), f(other, x), f(x, x[::-1])), z)
+    agree(lambda x, y: f(x, y), z, other)
+
+
 def test_scalars_come_back_as_what_they_are() -> None:
     assert type(fg.jit(lambda x: x * 2)(1j)) is complex
     assert type(fg.jit(lambda x: x * 2j)(np.complex64(1j))) is np.complex64

@@ -64,9 +64,9 @@ def _or_numpy(compute: Callable[..., Any], ufunc: np.ufunc) -> Callable[..., Any
     return safe
 
 
-def _invert(x: Array) -> Array:
-    # Python's own operator takes a bool for an int
-    return ~x if x.__class__ is int else np.invert(x)
+def _of_integers(ufunc: np.ufunc) -> Callable[..., Any]:
+    """The ufunc, with a Python integer as the result for Python integers."""
+    return lambda *xs: ufunc(*xs).item() if all(x.__class__ is int for x in xs) else ufunc(*xs)
 
 
 _divide = _or_numpy(operator.truediv, np.divide)
@@ -128,7 +128,7 @@ _float_dtype = of_ufunc(np.sqrt)
 _real_dtype = of_ufunc(np.cbrt)
 _logaddexp_dtype = of_ufunc(np.logaddexp)
 _float_dtype_of_two = of_ufunc(np.true_divide)
-_UNKNOWN = frozenset({*PYTHON_SCALARS, *map(np.dtype, ("f2", "?", "i1", "u1", "i2", "u2"))})
+_UNKNOWN = frozenset({*PYTHON_SCALARS, *map(np.dtype, ("?", "i1", "u1", "<i2", ">i2", "<u2", ">u2", "<f2", ">f2"))})
 
 
 def _scipy(name: str, dtype: Callable[..., DType]) -> Callable[..., Any]:
@@ -311,10 +311,10 @@ logical_and = Binary("logical_and", np.logical_and)
 logical_or = Binary("logical_or", np.logical_or)
 logical_xor = Binary("logical_xor", np.logical_xor)
 logical_not = Unary("logical_not", np.logical_not)
-bitwise_and = _operator2("bitwise_and", np.bitwise_and)
-bitwise_or = _operator2("bitwise_or", np.bitwise_or)
-bitwise_xor = _operator2("bitwise_xor", np.bitwise_xor)
-bitwise_not = _operator1("bitwise_not", np.invert, compute=_invert)
-left_shift = _operator2("left_shift", np.left_shift)
-right_shift = _operator2("right_shift", np.right_shift)
+bitwise_and = _operator2("bitwise_and", np.bitwise_and, compute=_of_integers(np.bitwise_and))
+bitwise_or = _operator2("bitwise_or", np.bitwise_or, compute=_of_integers(np.bitwise_or))
+bitwise_xor = _operator2("bitwise_xor", np.bitwise_xor, compute=_of_integers(np.bitwise_xor))
+bitwise_not = _operator1("bitwise_not", np.invert, compute=_of_integers(np.invert))
+left_shift = _operator2("left_shift", np.left_shift, compute=_of_integers(np.left_shift))
+right_shift = _operator2("right_shift", np.right_shift, compute=_of_integers(np.right_shift))
 # fmt: on

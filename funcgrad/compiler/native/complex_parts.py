@@ -295,7 +295,11 @@ class _Splitter:
         rule = _rule(equation)
         assert rule is not None
         inputs = equation.inputs[:1] if name == "power" else equation.inputs
-        self.dtype = _PARTS[_common(primitive, equation.inputs)]
+        common = _common(primitive, equation.inputs)
+        if common == _BOOL:
+            # NumPy's logic asks operands of different dtypes one by one
+            return self.write(primitive, *(self._truth(x) if x.dtype.kind == "c" else x for x in inputs))
+        self.dtype = _PARTS[common]
         y = rule(self, *(self._as_pair(x, self.dtype) for x in inputs))
         return self._of_parts(y, out.shape) if isinstance(y, tuple) else y
 
