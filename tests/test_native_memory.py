@@ -13,6 +13,7 @@ import funcgrad.numpy as fnp
 from funcgrad.compiler.native import runtime
 from funcgrad.compiler.native.compile import with_segments
 from funcgrad.compiler.native.memory import plan_memory
+from funcgrad.compiler.native.steps import Routine
 from funcgrad.compiler.simplify import simplify
 from funcgrad.core.ir import Jaxpr
 
@@ -24,7 +25,7 @@ def arena(f: Callable[..., Any], *args: Any) -> int:
     """The bytes that the one segment of a function works with, if no step needs any for itself."""
     staged = fg.make_jaxpr(f)(*args)
     _, (native,) = with_segments(simplify(Jaxpr(staged.inputs, (), staged.equations, staged.outputs)))
-    return plan_memory(native.jaxpr.inputs, native.schedule, {}).total
+    return plan_memory(Routine(native.jaxpr, native.schedule), {}, {}).total
 
 
 def loss(x: Any) -> Any:

@@ -16,6 +16,7 @@ from funcgrad.compiler.native.kernel import Access, Compute, Fold, Kernel, Load,
 from funcgrad.compiler.native.rows import Rows, rows_of
 from funcgrad.compiler.native.vectormath import cost
 from funcgrad.core.trace import Var
+from funcgrad.core.views import size
 
 # in instructions: what an element costs that is gathered or scattered, and what a fold of the lanes of a vector does
 _GATHERED = 1.5
@@ -198,6 +199,12 @@ def seconds(kernel: Kernel, nest: Nest) -> float:
         elements = math.prod(a.length for a in (*nest.outer, *nest.inner) if a.strides[s])
         moved += int(s.buffer.dtype.itemsize) * elements
     return max(least * _INSTRUCTION, moved / _BANDWIDTH)
+
+
+def most_seconds(kernel: Kernel) -> float:
+    """A bound on how long a kernel takes, which is quickly found: with one lane at a time."""
+    each = sum(_weight(s) + (_ACROSS if isinstance(s, Fold) else 2 * _GATHERED) for s in kernel.body)
+    return size(kernel.domain) * each * _INSTRUCTION
 
 
 def _consecutive(s: Access, axis: Axis, depends: Mapping[Var | Store, frozenset[Axis]]) -> bool:

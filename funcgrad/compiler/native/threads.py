@@ -21,7 +21,7 @@ from funcgrad.compiler.native.builder import I64, PTR, Builder, Value
 from funcgrad.compiler.native.folds import Partials
 from funcgrad.compiler.native.kernel import Fold, Kernel, Load, Statement, Store, operands, result
 from funcgrad.compiler.native.loops import LoopWriter, Span, phases
-from funcgrad.compiler.native.nest import Nest, plan_nest, seconds
+from funcgrad.compiler.native.nest import Nest, most_seconds, plan_nest, seconds
 from funcgrad.compiler.native.pool import NAMES
 from funcgrad.compiler.native.rows import in_blocks
 from funcgrad.core.trace import Var
@@ -31,8 +31,6 @@ Externals: TypeAlias = Callable[[str], Value]
 
 # a kernel that takes less is not worth the time that it takes to wake threads, nor a function of its own
 _WORTH = 40e-6
-# elements and statements of which it is clear that they take less
-_SMALL = 1 << 14
 # how long a chunk takes at least
 _CHUNK = 8e-6
 # an axis of fewer steps is no good to cut; folds are cut into at most so many parts
@@ -66,7 +64,7 @@ def write_kernel(
 
 def runs_on_threads(kernel: Kernel, vector_bytes: int) -> bool:
     """True if a kernel, or a part of it, is worth several threads."""
-    if size(kernel.domain) * len(kernel.body) < _SMALL:
+    if most_seconds(kernel) < _WORTH:
         return False
     return any(is_long(piece, plan_nest(piece, vector_bytes)) for piece in in_blocks(kernel, vector_bytes))
 
