@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 
+import pytest
 from hypothesis import settings
 
 os.environ.setdefault("FUNCGRAD_CHECK", "first")
@@ -13,6 +14,15 @@ if "FUNCGRAD_CACHE_DIR" not in os.environ:
     os.environ["FUNCGRAD_CACHE_DIR"] = tempfile.mkdtemp(prefix="funcgrad-tests-")
     atexit.register(shutil.rmtree, os.environ["FUNCGRAD_CACHE_DIR"], ignore_errors=True)
 os.environ.setdefault("MPLBACKEND", "agg")
+
+
+@pytest.fixture
+def uncompared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For long computations: results of machine code are not compared with NumPy's."""
+    from funcgrad.core import config
+
+    monkeypatch.setattr(config, "COMPARE", False)
+
 
 # Timings mean little on a shared machine, so no example has a deadline. `default` repeats the same examples
 # in every run; to look for new ones: make test ARGS=--hypothesis-profile=search

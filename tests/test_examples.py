@@ -9,6 +9,8 @@ import funcgrad as fg
 import funcgrad.numpy as fnp
 from examples import digits, lecture
 
+pytestmark = pytest.mark.usefixtures("uncompared")
+
 TARGETS = {"linear, SVM loss": 0.94, "linear, softmax": 0.94, "two-layer network": 0.97}
 
 

@@ -9,6 +9,8 @@ import funcgrad as fg
 import funcgrad.numpy as fnp
 from examples import char_rnn, private_sgd
 
+pytestmark = pytest.mark.usefixtures("uncompared")
+
 TEXT = char_rnn.load()
 CELLS = pytest.mark.parametrize("model", char_rnn.models(hidden=5), ids=lambda model: model.name)
 

@@ -12,6 +12,8 @@ import funcgrad as fg
 import funcgrad.numpy as fnp
 from examples import newton_cg, ode_fit
 
+pytestmark = pytest.mark.usefixtures("uncompared")
+
 FEW = newton_cg.Digits(*(part[:100] for part in newton_cg.load()[0]))
 
 

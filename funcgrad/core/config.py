@@ -8,6 +8,9 @@ CHECK = os.environ.get("FUNCGRAD_CHECK", "") not in ("", "0")
 """`FUNCGRAD_CHECK=1`: check every jaxpr, compare what machine code computes with NumPy in each call, and remember the
 source line of every traced operation for error messages."""
 
+COMPARE = CHECK
+"""Whether results of machine code are compared; what was compiled before is not affected."""
+
 CHECK_FIRST = os.environ.get("FUNCGRAD_CHECK", "") == "first"
 """`FUNCGRAD_CHECK=first`: the same, but of each program only the first call is compared with NumPy."""
 

@@ -118,7 +118,7 @@ def compile_segment(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> Native:
     )
     library = runtime.load(program)
     run = runtime.bind(program, library)
-    if config.CHECK:
+    if config.CHECK and config.COMPARE:
         run = Checked(jaxpr, run, frozenset(program.reused.values()))
     return Native(jaxpr, schedule, text, run, program, library)
 
