@@ -97,7 +97,8 @@ def define() -> dict[str, Any]:
 
 
 def _floating(*types: Typed) -> Any:
-    return np.subtract.resolve_dtypes((*(t.dtype for t in types), None))[-1]
+    difference = np.subtract.resolve_dtypes((*(t.dtype for t in types), None))[-1]
+    return np.exp.resolve_dtypes((difference, None))[-1]
 
 
 def strategies(new: dict[str, Any]) -> dict[str, st.SearchStrategy[Case]]:

@@ -239,7 +239,9 @@ def _can_fail(routine: Routine) -> bool:
         kernels = step.kernels if isinstance(step, Repeated) else (step,) if isinstance(step, Kernel) else ()
         for s in (s for kernel in kernels for s in kernel.body):
             # a Python integer may not fit the dtype that it meets
-            weak = isinstance(s, Compute) and any(x.weak and x.dtype.kind == "i" for x in s.inputs)
+            weak = isinstance(s, Compute) and any(
+                isinstance(x, Var) and x.weak and x.dtype.kind == "i" for x in s.inputs
+            )
             if weak or (isinstance(s, Load | Store) and not all(o.clamped for o in s.offsets)):
                 return True
         if isinstance(step, Branch | Loop) or any(map(_can_fail, routines_of(step))):
