@@ -243,3 +243,15 @@ def test_arrays_that_some_of_many_share_are_read_by_all_of_them() -> None:
     # what one of them writes, later ones read
     agree(lambda x: {name: np.sum(a * 2) + (a + 1) @ (a - 1) for name, a in x.items()}, x)
     agree(lambda x: [np.exp(a - np.max(a)) / np.sum(np.exp(a)) for a in x.values()], x)
+
+
+def test_rows_that_are_written_one_element_after_the_other_are_right() -> None:
+    # the gradient by the positions of particles: a sum over one axis, and what is summed, go to rows of three
+    def potential(x: Any) -> Any:
+        d = x[None, :, :] - x[:, None, :]
+        return (1.0 / np.sqrt((d * d).sum(axis=2) + 0.01)).sum()
+
+    for n in (5, 40, 67):
+        x = np.random.default_rng(n).standard_normal((n, 3))
+        gradient = fg.grad(potential)
+        np.testing.assert_allclose(fg.jit(gradient)(x), gradient(x), rtol=1e-9, atol=1e-12)

@@ -172,6 +172,7 @@ class Builder:
         self.module = module
         self.count = 0
         self._lines: list[str] = []
+        self._head = ""
         self._blocks = 0
         self._block = "entry"
         self._room = 0
@@ -187,6 +188,7 @@ class Builder:
         listed = ", ".join(f"{type} %{argument}" for type, argument in arguments)
         attributes = "nounwind noinline optnone" if cold else "#0"
         self._lines.append(f"define {how} {result} @{name}({listed}) {attributes} {{".replace("  ", " "))
+        self._head = f"({listed}) {attributes} {{"
         self._lines.append("entry:")
         begin = len(self._lines)
         yield
@@ -197,6 +199,10 @@ class Builder:
         self.module.functions.append("\n".join(self._lines))
         self._lines = []
         self._block = "entry"
+
+    def rename(self, name: str, result: str, how: str = "") -> None:
+        """Give the function that is being written another name, and another type of result."""
+        self._lines[0] = f"define {how} {result} @{name}{self._head}".replace("  ", " ")
 
     def emit(self, text: str, type: Type) -> Value:
         """An instruction that has a result."""

@@ -114,6 +114,7 @@ def compile_segment(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> Native:
         long=writer.long,
         externals=addresses(writer.externals),
         reused=reusable(owned, routine, writer.memory),
+        level=0 if writer.brief else 2,
         fail=_stop,
     )
     library = runtime.load(program)

@@ -13,7 +13,7 @@ from typing import final
 
 from funcgrad.compiler.native import blas, flow, pool, repeated, running, sorting
 from funcgrad.compiler.native import contraction as products
-from funcgrad.compiler.native.builder import I64, PTR, Builder, Module, Value
+from funcgrad.compiler.native.builder import I64, Builder, Module, Value
 from funcgrad.compiler.native.kernel import Compute, Kernel, Load, Repeated, Store
 from funcgrad.compiler.native.memory import Memory, buffers_of, plan_memory
 from funcgrad.compiler.native.part import FRAME, Function, Part
@@ -28,6 +28,9 @@ from funcgrad.core.views import contiguous, size
 _LARGEST = 1500
 # in elements and multiplications: from here on, other threads of Python may run meanwhile
 _LONG = 50_000
+_MAIN = "main"
+# in characters: longer code is worth some time
+_BRIEF = 6000
 # what is called besides BLAS
 _MEMORY = ("PyMem_RawRealloc", "PyMem_RawFree")
 
@@ -70,14 +73,13 @@ class ProgramWriter:
 
     def write(self) -> str:
         """The text of the module."""
-        b = Builder(self._module)
-        with b.function("main", "i32", [("ptr", "frame")]):
-            at = self._main.inputs + self._main.outputs + 2
-            record = b.load(PTR, b.offset(FRAME, at, "ptr"), 8)
-            b.store(Value("0", I64), record, 8)
-            b.do(f"call void @{self._main.name}({FRAME})")
-            b.ret(b.cast("trunc", b.load(I64, record, 8), "i32"))
         return self._module.text()
+
+    @property
+    def brief(self) -> bool:
+        """True if the code has no loops and is short, so that better code would take longer to make than it saves."""
+        text = self._module.text()
+        return " phi " not in text and len(text) < _BRIEF
 
     def _function(self, routine: Routine) -> Function:
         """The function of a routine, which is written once."""
@@ -92,7 +94,7 @@ class ProgramWriter:
         kept = {step.body: self._kept(step) for step in steps if isinstance(step, Loop)}
         scratch = {i: n for i, step in enumerate(steps) if (n := self._scratch(step))}
         function = Function(
-            f"f{len(self._functions)}",
+            _MAIN if routine is self._routine else f"f{len(self._functions)}",
             plan_memory(routine, scratch, kept),
             len(routine.inputs),
             len(routine.schedule.outputs),
@@ -114,7 +116,7 @@ class ProgramWriter:
         while waiting or not names:
             b = Builder(self._module)
             names.append(f"{function.name}_{len(names)}")
-            with b.function(names[-1], "internal void", [("ptr", "frame")]):
+            with b.function(names[-1], "void", [("ptr", "frame")], "internal"):
                 part = self._part(b, function)
                 if len(names) == 1:
                     flow.clear(part, cells)
@@ -122,15 +124,27 @@ class ProgramWriter:
                     self._step(part, *waiting.pop())
                 if not waiting:
                     flow.free(part, cells)
-                b.ret()
-        if len(names) == 1:
-            text = self._module.functions.pop()
-            self._module.functions.append(text.replace(f"@{names[0]}(", f"@{function.name}(", 1))
-            return
-        b = Builder(self._module)
-        with b.function(function.name, "internal void", [("ptr", "frame")]):
-            for name in names:
-                b.do(f"call void @{name}({FRAME})")
+                if waiting or len(names) > 1:
+                    b.ret()
+                else:
+                    # each function takes LLVM some time, however short it is: one part needs none around it
+                    self._end(part, function)
+        if len(names) > 1:
+            b = Builder(self._module)
+            with b.function("whole", "void", [("ptr", "frame")], "internal"):
+                part = self._part(b, function)
+                for name in names:
+                    b.do(f"call void @{name}({FRAME})")
+                self._end(part, function)
+
+    def _end(self, part: Part, function: Function) -> None:
+        """The end of a routine: that of the whole says what was noted."""
+        b = part.b
+        if function.name == _MAIN:
+            b.rename(_MAIN, "i32")
+            b.ret(b.cast("trunc", b.load(I64, part.record, 8), "i32"))
+        else:
+            b.rename(function.name, "void", "internal")
             b.ret()
 
     def _part(self, b: Builder, function: Function) -> Part:

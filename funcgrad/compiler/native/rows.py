@@ -72,7 +72,9 @@ def rows_of(
     others = [t for t in kernel.accesses if t.buffer is s.buffer]
     if isinstance(s, Load):
         return rows if rows.cost <= _SHUFFLES and all(isinstance(t, Load) for t in others) else None
-    # the loops over a row have to be within that over the rows
+    # the loops over a row have to be within that over the rows, and no other loop within them
+    if any(a.strides[s] for a in inner):
+        return None
     alone = len(others) == 1 and not s.combine and (not together or not s.view.offset % pitch) and along in outer
     return rows if alone and reach == rows.length and rows.cost <= _SHUFFLES else None
 
