@@ -266,3 +266,11 @@ def test_other_threads_run_while_a_loop_does() -> None:
     done.set()
     thread.join()
     assert while_running > 1000
+
+
+def test_a_batch_of_loops_of_unknown_length_is_machine_code_in_its_gradient_too() -> None:
+    def root(a: Any) -> Any:
+        more = lambda c: abs(c[0] * c[0] - c[1]) > 1e-10
+        return lax.while_loop(more, lambda c: (0.5 * (c[0] + c[1] / c[0]), c[1]), (a, a))[0]
+
+    agrees(fg.vmap(fg.grad(root)), np.array([0.5, 2.0, 3.0, 9.0]))

@@ -387,6 +387,9 @@ TABLE: dict[Key, tuple[Rule, ...]] = {
     "convert":       (_convert,),
 }
 
+# These hold for arrays of unknown length, too: they look at the order of axes, and not at how long these are.
+OF_ANY_LENGTH: dict[Key, tuple[Rule, ...]] = {"transpose": (_transpose,)}
+
 # What is rounded correctly, if at all: an operand may be repeated while it is computed, and gives the same bits.
 READS_THROUGH: frozenset[Key] = frozenset({
     np.add, np.subtract, np.multiply, np.divide, np.maximum, np.minimum, np.fmax, np.fmin, "select",

@@ -13,6 +13,7 @@ from typing import Any, final
 import numpy as np
 
 from funcgrad.compiler.identities import (
+    OF_ANY_LENGTH,
     READS_THROUGH,
     TABLE,
     Term,
@@ -143,7 +144,7 @@ def _improved(term: Term) -> Atom | Term | None:
     for x in (term.type, *term.inputs):
         # a length may be unknown, and then equal types are not known to be
         if x.shape and min(x.shape) < 0:
-            return None
+            rules = OF_ANY_LENGTH.get(key, ())
     for rule in rules:
         better = rule(term)
         if better is None:
