@@ -123,7 +123,10 @@ COMPILED_ROWS: Sequence[CompiledRow] = (
     *_rows("500 bodies", Group.GEOMETRY, problems.n_body, 500),
     *_rows("potential of 500 bodies", Group.GEOMETRY, problems.potential, 500, value=(), gradient=BOTH),
     *_rows("rotation of 100,000 points", Group.GEOMETRY, problems.rotation, 100_000),
-    *_rows("fit of a rotation, 100,000", Group.GEOMETRY, problems.rotation_fit, 100_000, value=(), gradient=BOTH),
+    # single precision adds up 100,000 terms that nearly cancel: funcgrad's sum is the one that is closer to the true one
+    *_rows(
+        "fit of a rotation, 100,000", Group.GEOMETRY, problems.rotation_fit, 100_000, value=(), gradient=BOTH, rtol=1e-3
+    ),
     *_rows("100,000 rotations", Group.GEOMETRY, problems.rotations, 100_000, value=(F64,), gradient=(F64,)),
     *_rows("sort, n = 100,000", Group.LIBRARY, problems.sort, 100_000),
     *_rows("median, n = 100,000", Group.LIBRARY, problems.median, 100_000, value=(F64,)),
