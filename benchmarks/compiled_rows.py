@@ -123,7 +123,7 @@ COMPILED_ROWS: Sequence[CompiledRow] = (
     *_rows("500 bodies", Group.GEOMETRY, problems.n_body, 500),
     *_rows("potential of 500 bodies", Group.GEOMETRY, problems.potential, 500, value=(), gradient=BOTH),
     *_rows("rotation of 100,000 points", Group.GEOMETRY, problems.rotation, 100_000),
-    # single precision adds up 100,000 terms that nearly cancel: funcgrad's sum is the one that is closer to the true one
+    # single precision adds up 100,000 terms that nearly cancel: of both sums, funcgrad's is closer to the true one
     *_rows(
         "fit of a rotation, 100,000", Group.GEOMETRY, problems.rotation_fit, 100_000, value=(), gradient=BOTH, rtol=1e-3
     ),
