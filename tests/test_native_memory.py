@@ -80,6 +80,25 @@ def test_the_slope_of_a_layer_is_computed_again_and_not_kept() -> None:
     np.testing.assert_allclose(fg.jit(gradient)(w, X), gradient(w, X), rtol=1e-9)
 
 
+VIEWS: dict[str, Callable[..., Any]] = {
+    "transposed": lambda y: y.T,
+    "in reverse": lambda y: y[::-1],
+    "a row": lambda y: y[0],
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_value_that_is_computed_again_is_also_read_at_other_places(name: str) -> None:
+    def f(x: Any) -> Any:
+        t = np.tanh(x)
+        p = t @ t
+        slope = 1 - t * t
+        return p + slope + VIEWS[name](slope)
+
+    x = X[:, :40]
+    np.testing.assert_allclose(fg.jit(f)(x), f(x), rtol=1e-9)
+
+
 def test_memory_of_a_result_serves_before_the_result_is_there() -> None:
     x = np.random.default_rng(2).standard_normal((200, 200))
     f = lambda x: ((x @ x) @ x).sum(axis=0) * x

@@ -83,11 +83,11 @@ class Recomputer:
 
     def value(self, nest: Nest, x: Var, view: View) -> Var | None:
         """A value of another nest, computed again in this one for each index; None if it is better loaded."""
+        if view.canonical != nest.full or view.offset or not any(nest.full):
+            return None
         known = self._again.get((id(nest), x))
         if known is not None:
             return known
-        if view.canonical != nest.full or view.offset or not any(nest.full):
-            return None
         plan = _Plan()
         if not self._planned(nest, x, plan, _DEPTH) or not plan.steps:
             return None
