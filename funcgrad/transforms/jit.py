@@ -356,6 +356,11 @@ class MemoryAnalysis(NamedTuple):
         output_size_in_bytes: That of the result.
         temp_size_in_bytes: What machine code needs besides, without what a loop of unknown length saves for its
             backward pass. What is needed between pieces of machine code is not known beforehand, and not included.
+
+    Examples:
+        >>> import funcgrad as fg
+        >>> fg.jit(lambda x: x + 1).lower(np.ones(1000)).compile().memory_analysis()
+        MemoryAnalysis(argument_size_in_bytes=8000, output_size_in_bytes=8000, temp_size_in_bytes=0)
     """
 
     argument_size_in_bytes: int
