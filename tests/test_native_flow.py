@@ -239,6 +239,14 @@ def test_an_index_out_of_bounds_in_a_loop_is_told(size: int) -> None:
         f(x, size + 1)
 
 
+def test_a_python_integer_that_a_dtype_does_not_hold_is_told_in_a_loop() -> None:
+    f = fg.jit(lambda x, n: lax.fori_loop(0, 3, lambda i, c: c + n, x))
+    x = np.zeros(2, np.int8)
+    np.testing.assert_array_equal(f(x, 5), np.full(2, 15, np.int8))
+    with pytest.raises(OverflowError):
+        f(x, 1000)
+
+
 def test_a_loop_that_would_not_end_after_an_error_ends() -> None:
     # the index that is out of bounds is the one that would have ended it
     @fg.jit

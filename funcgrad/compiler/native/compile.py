@@ -16,7 +16,7 @@ from funcgrad.compiler.native.complex_parts import without_complex
 from funcgrad.compiler.native.expand import expand
 from funcgrad.compiler.native.flow import OUT_OF_MEMORY
 from funcgrad.compiler.native.fuse import fuse
-from funcgrad.compiler.native.kernel import Kernel, check_kernel
+from funcgrad.compiler.native.kernel import Kernel, Repeated, check_kernel
 from funcgrad.compiler.native.lower import lower
 from funcgrad.compiler.native.memory import reusable
 from funcgrad.compiler.native.program import ProgramWriter, addresses
@@ -127,8 +127,9 @@ def compile_segment(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> Native:
 def _check(schedule: Schedule) -> None:
     """Prove that all kernels are well formed."""
     for step in schedule.steps:
-        if isinstance(step, Kernel):
-            check_kernel(step)
+        kernels = step.kernels if isinstance(step, Repeated) else (step,) if isinstance(step, Kernel) else ()
+        for kernel in kernels:
+            check_kernel(kernel)
         for routine in routines_of(step):
             _check(routine.schedule)
 

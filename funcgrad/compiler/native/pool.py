@@ -77,7 +77,7 @@ def _default() -> int:
 def _checked(n: str | int, name: str) -> int:
     text = str(n)
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
-        raise ArgumentError(f"{name} is {text!r}, and not a number of threads", fix="a whole number from 1 to 1024")
+        raise ArgumentError(f"{name} is {n!r}, and not a number of threads", fix="a whole number from 1 to 1024")
     return int(text)
 
 

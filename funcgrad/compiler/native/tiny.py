@@ -20,7 +20,7 @@ from funcgrad.compiler.native.builder import I1, I64, Builder, Type, Value
 from funcgrad.compiler.native.groups import work
 from funcgrad.compiler.native.lower import Lowered
 from funcgrad.compiler.native.part import Part
-from funcgrad.compiler.native.scalars import code, combine
+from funcgrad.compiler.native.scalars import code, combine, overflow
 from funcgrad.compiler.native.scalars_convert import (
     constant_of,
     convert,
@@ -240,6 +240,9 @@ class _Writer:
     def _elementwise(self, equation: Equation, primitive: Elementwise) -> list[Value]:
         (out,) = equation.outputs
         operands = [self._over(x, out.shape) for x in equation.inputs]
+        # a Python integer that a dtype does not hold is the same one for all elements
+        for wrong in overflow(self._b, primitive, [xs[0] for xs in operands], equation.inputs):
+            self._b.when(wrong, lambda: self._part.fail(1))
         return [code(self._b, primitive, xs, equation.inputs, out) for xs in zip(*operands, strict=True)]
 
     def _reduction(self, equation: Equation, primitive: Reduction) -> list[Value]:
