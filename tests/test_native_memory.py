@@ -89,11 +89,13 @@ VIEWS: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_a_value_that_is_computed_again_is_also_read_at_other_places(name: str) -> None:
+    view = VIEWS[name]
+
     def f(x: Any) -> Any:
         t = np.tanh(x)
         p = t @ t
         slope = 1 - t * t
-        return p + slope + VIEWS[name](slope)
+        return p + slope + view(slope)
 
     x = X[:, :40]
     np.testing.assert_allclose(fg.jit(f)(x), f(x), rtol=1e-9)
