@@ -216,3 +216,20 @@ def test_what_was_written_over_has_no_gradient() -> None:
     for wanted in (0, 1):
         f = fg.grad(lambda x, v, i: (fg.at(x)[i].set(v) ** 2).sum(), wanted)
         np.testing.assert_array_equal(fg.jit(f)(x, v, i), f(x, v, i))
+
+
+NO_ELEMENTS: dict[str, Callable[..., Any]] = {
+    "read": lambda x, i: x[i, :0],
+    "read and summed": lambda x, i: x[i, :0].sum() + 1,
+    "written": lambda x, i: fg.at(np.sin(x))[i, :0].set(1.0),
+}
+
+
+@pytest.mark.parametrize("name", NO_ELEMENTS)
+def test_an_index_is_wrong_even_if_no_element_is_there_to_be_read_or_written(name: str) -> None:
+    f = NO_ELEMENTS[name]
+    compiled = fg.jit(f)
+    x = np.ones((5, 5))
+    np.testing.assert_array_equal(compiled(x, 4), f(x, 4))
+    with pytest.raises(IndexError, match="index 7 is out of bounds"):
+        compiled(x, 7)

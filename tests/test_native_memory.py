@@ -89,11 +89,13 @@ VIEWS: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_a_value_that_is_computed_again_is_also_read_at_other_places(name: str) -> None:
+    view = VIEWS[name]
+
     def f(x: Any) -> Any:
         t = np.tanh(x)
         p = t @ t
         slope = 1 - t * t
-        return p + slope + VIEWS[name](slope)
+        return p + slope + view(slope)
 
     x = X[:, :40]
     np.testing.assert_allclose(fg.jit(f)(x), f(x), rtol=1e-9)
@@ -105,3 +107,22 @@ def test_memory_of_a_result_serves_before_the_result_is_there() -> None:
     # of the two products that are there at once, one is in the result
     assert arena(f, x) < 1.5 * x.nbytes
     np.testing.assert_allclose(fg.jit(f)(x), f(x), rtol=1e-9)
+
+
+NOTHING_WRITTEN: dict[str, Callable[..., Any]] = {
+    "and that is all": lambda x: fg.at(np.sin(x))[:0].set(x[40:]),
+    "before something is": lambda x: fg.at(fg.at(np.sin(x))[:0].set(x[40:]))[1].set(0.0),
+    "after something was": lambda x: fg.at(fg.at(np.sin(x))[1].add(2.0))[40:].add(x[:0]),
+    "in a loop": lambda x: fg.lax.fori_loop(0, 3, lambda i, c: (fg.at(c[0] + c[1])[:0].set(c[1][:0]), c[0]), (x, x)),
+    "to what a loop carries": lambda x: fg.lax.fori_loop(
+        0, 3, lambda i, c: (fg.at(c[1])[:0].add(c[0][:0]), c[0]), (x, 2 * x)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING_WRITTEN)
+def test_an_array_is_what_it_was_if_nothing_is_written_to_it(name: str) -> None:
+    f = NOTHING_WRITTEN[name]
+    for g in (f, fg.grad(lambda x: sum((y * y).sum() for y in fg.tree.leaves(f(x))))):
+        for got, expected in zip(*(fg.tree.leaves(h(X)) for h in (fg.jit(g), g)), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-9)

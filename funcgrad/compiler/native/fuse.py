@@ -170,6 +170,11 @@ class _Fuser:
         assert isinstance(primitive, IndexMap | Scatter)
         written = primitive.written(*shapes)
         assert written is not None
+        if written.base is not None and not any(size(w.places.view.shape) for w in written.writings):
+            # nothing is written, so it is the array that it begins with
+            root, view = self._places[self._variable(equation.inputs[written.base])]
+            self._places[out] = root, view.broadcast(out.shape)
+            return
         in_place = self._begin(equation, written.base, written.writings)
         for writing in written.writings:
             self._write(out, equation, writing, in_place)

@@ -49,9 +49,7 @@ class Group:
         if shape == self.domain:
             return self.full, same
         if size(shape) == size(self.domain) and all(v.whole or not any(v.canonical) for v in views):
-            return self.full, lambda v: View(
-                self.domain, self.full if any(v.canonical) else _zeros(self.domain), v.offset
-            )
+            return self.full, self._flat
         if self.folded is None:
             return None
         rest = [i for i, n in enumerate(self.domain) if n != 1 and i not in self.folded]

@@ -19,6 +19,7 @@ from funcgrad.core.flow import Looped
 from funcgrad.core.ir import Equation, Jaxpr
 from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter, Sorting
 from funcgrad.core.trace import Var
+from funcgrad.core.types import Shape
 from funcgrad.core.views import Places, contiguous, size
 
 # sums of so many products, of which there are many, are computed in loop nests
@@ -198,14 +199,16 @@ def _moves(equation: Equation, primitive: IndexMap | Scatter) -> bool:
             return True
         places = primitive.taken(*shapes)
         if places is not None:
-            return _within(places)
+            return _within(places, shapes)
     written = primitive.written(*shapes)
     if written is None:
         return False
     ordinary = all(w.combine is None or equation.outputs[0].dtype.kind != "b" for w in written.writings)
-    return ordinary and all(_within(w.places) for w in written.writings)
+    return ordinary and all(_within(w.places, shapes) for w in written.writings)
 
 
-def _within(places: Places) -> bool:
-    """True if there is some place that an index which is out of bounds can be replaced by."""
+def _within(places: Places, shapes: Sequence[Shape]) -> bool:
+    """True if there is some place that an index which is out of bounds can be replaced by, and a loop that sees it."""
+    if 0 in places.view.shape and any(not p.clamped and 0 not in shapes[p.operand] for p in places.positions):
+        return False
     return all(p.length > 0 and p.size <= p.length for p in places.positions)
