@@ -48,7 +48,10 @@ def fuse(jaxpr: Jaxpr, pairs: Sequence[tuple[int, int]] = ()) -> Schedule:
 @final
 class _Fuser:
     def __init__(
-        self, jaxpr: Jaxpr, pairs: Sequence[tuple[int, int]], routines: dict[tuple[Jaxpr, bool], Routine]
+        self,
+        jaxpr: Jaxpr,
+        pairs: Sequence[tuple[int, int]],
+        routines: dict[tuple[Jaxpr, Sequence[tuple[int, int]]], Routine],
     ) -> None:
         inputs = jaxpr.inputs
         self._routines = routines
@@ -455,7 +458,7 @@ class _Fuser:
         )
 
     def _routine(self, jaxpr: Jaxpr, pairs: tuple[tuple[int, int], ...] = ()) -> Routine:
-        key = (jaxpr, bool(pairs))
+        key = (jaxpr, pairs)
         if key not in self._routines:
             schedule = _Fuser(jaxpr, pairs, self._routines).schedule
             self._routines[key] = Routine(jaxpr, schedule, pairs)
