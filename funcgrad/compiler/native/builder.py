@@ -90,16 +90,6 @@ def number(lane: str, value: float | int | bool) -> str:
     return "null" if lane == "ptr" else str(int(value))
 
 
-def from_bits(type: Type, bits: int) -> Value:
-    """A constant float that has these bits."""
-    if type.lane == "double":
-        text = f"0x{bits:016X}"
-    else:
-        (value,) = struct.unpack("<f", struct.pack("<I", bits))
-        text = f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
-    return Value(text if type.lanes == 1 else f"splat ({type.lane} {text})", type)
-
-
 @final
 class Module:
     """The text of one module: its functions, and what they refer to.
