@@ -14,7 +14,7 @@ from typing import ClassVar, NoReturn, final
 
 import numpy as np
 
-from funcgrad.compiler.native.lowered import Lowered
+from funcgrad.compiler.native.own_primitives import Untraced
 from funcgrad.core.errors import InternalError
 from funcgrad.core.kinds import IndexMap, Scatter
 from funcgrad.core.types import Array, ArrayType, Shape, Typed
@@ -23,7 +23,7 @@ from funcgrad.core.views import Places, Position, View, Writing, Written, contig
 Mover = IndexMap | Scatter
 
 
-class _Move(Lowered, IndexMap):
+class _Move(Untraced, IndexMap):
     """A move of elements that the compiler itself has put into a program."""
 
     __slots__ = ()

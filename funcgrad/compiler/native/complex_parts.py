@@ -25,7 +25,7 @@ from funcgrad.compiler.native.complex_moves import (
 )
 from funcgrad.compiler.native.complex_products import Factor, multiplied
 from funcgrad.compiler.native.complex_scalars import NEEDS, RULES, Pair, Rule, power_rule, truth
-from funcgrad.compiler.native.lowered import FMA, SELECT, Converted, scalar
+from funcgrad.compiler.native.own_primitives import FMA, SELECT, Converted, scalar
 from funcgrad.compiler.native.scalars_convert import lane_of
 from funcgrad.compiler.native.vectormath import FUNCTIONS
 from funcgrad.core import config

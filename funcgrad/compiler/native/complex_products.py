@@ -21,7 +21,7 @@ import numpy as np
 
 from funcgrad.compiler.native.complex_moves import Arrange, Lay, Pick, Repeat
 from funcgrad.compiler.native.complex_scalars import Pair, Reals, multiply
-from funcgrad.compiler.native.lowered import Multiplied, Terms, Total
+from funcgrad.compiler.native.own_primitives import Multiplied, Terms, Total
 from funcgrad.core.ir import Atom
 from funcgrad.core.trace import Var
 from funcgrad.core.types import Shape

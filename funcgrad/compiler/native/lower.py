@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NoReturn, final
+from typing import ClassVar, final
 from weakref import WeakKeyDictionary
 
 from funcgrad.compiler.native.expand import expand
+from funcgrad.compiler.native.own_primitives import Untraced
 from funcgrad.compiler.simplify import simplify
-from funcgrad.core.errors import InternalError
 from funcgrad.core.flow import Branched, Called, Flow, Looped
 from funcgrad.core.ir import Equation, Jaxpr
 from funcgrad.core.kinds import Program
@@ -25,7 +25,7 @@ HasCode = Callable[[Equation], bool]
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
-class Lowered(Program):
+class Lowered(Untraced, Program):
     """A program all of which there is code for.
 
     Args:
@@ -54,12 +54,6 @@ class Lowered(Program):
 
     def show(self) -> str:
         return self.original.show()
-
-    def vjp(self, wanted: Any, g: Any, y: Any, *xs: Array) -> NoReturn:
-        raise InternalError("compiled code is not differentiated; the program it was made of is")
-
-    def batch(self, batched: tuple[bool, ...], *xs: Array) -> NoReturn:
-        raise InternalError("compiled code is not batched; the program it was made of is")
 
 
 def lower(jaxpr: Jaxpr, has_code: HasCode) -> Jaxpr:

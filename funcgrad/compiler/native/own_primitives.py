@@ -16,7 +16,7 @@ from funcgrad.core.types import Array, ArrayType, DType, Typed, broadcast_shapes
 Terms: TypeAlias = tuple[str, str, str]
 
 
-class Lowered(Primitive):
+class Untraced(Primitive):
     """An operation for the time after tracing."""
 
     __slots__ = ()
@@ -35,7 +35,7 @@ def _dtype(ufunc: np.ufunc, *dtypes: Any) -> DType:
 
 
 @final
-class Scalar(Lowered, Elementwise):
+class Scalar(Untraced, Elementwise):
     """A function of numbers, by its NumPy function; or `select`, or `fma`."""
 
     __slots__ = ("name", "ufunc")
@@ -74,7 +74,7 @@ def scalar(f: np.ufunc) -> Scalar:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Converted(Lowered, Elementwise):
+class Converted(Untraced, Elementwise):
     """Numbers of another dtype."""
 
     name: ClassVar[str] = "convert"
@@ -89,7 +89,7 @@ class Converted(Lowered, Elementwise):
 
 @final
 @dataclass(frozen=True, slots=True)
-class Multiplied(Lowered, Contraction):
+class Multiplied(Untraced, Contraction):
     """A contraction."""
 
     name: ClassVar[str] = "multiplied"
@@ -107,7 +107,7 @@ class Multiplied(Lowered, Contraction):
 
 @final
 @dataclass(frozen=True, slots=True)
-class Total(Lowered, Reduction):
+class Total(Untraced, Reduction):
     """The sum of all elements."""
 
     name: ClassVar[str] = "total"
