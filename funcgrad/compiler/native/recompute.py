@@ -119,10 +119,7 @@ class Recomputer:
         """An operand in the nest: a value that is there, what is loaded, or what is computed again before."""
         strides = home.values.get(a)
         if strides is None:
-            load = self._made.get(a)
-            if not isinstance(load, Load) or load.offsets:
-                return None
-            return self._source(plan, load.buffer, load.view)
+            return None
         if nest.values.get(a) == strides:
             return a
         if a in home.stored:
