@@ -335,6 +335,22 @@ class Builder:
 
     # ── control
 
+    def label(self, name: str) -> None:
+        """What follows can be jumped to."""
+        self.do(f"{name}:")
+
+    def jump(self, name: str) -> None:
+        """Go on there."""
+        self.do(f"br label %{name}")
+
+    def split(self, condition: Value, yes: str, no: str) -> None:
+        """Go on at one of two places."""
+        self.do(f"br {condition}, label %{yes}, label %{no}")
+
+    def is_null(self, x: Value) -> Value:
+        """True for the null pointer."""
+        return self.compare("eq", x, Value("null", PTR))
+
     def loop(
         self,
         start: Value | int,

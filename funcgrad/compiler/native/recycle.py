@@ -141,22 +141,6 @@ class _Writer:
         """A function of the system."""
         return self.b.load(PTR, self.at(place), 8).text
 
-    def label(self, name: str) -> None:
-        """What follows can be jumped to."""
-        self.b.do(f"{name}:")
-
-    def jump(self, name: str) -> None:
-        """Go on there."""
-        self.b.do(f"br label %{name}")
-
-    def split(self, condition: Value, yes: str, no: str) -> None:
-        """Go on at one of two places."""
-        self.b.do(f"br {condition}, label %{yes}, label %{no}")
-
-    def is_null(self, x: Value) -> Value:
-        """True for the null pointer."""
-        return self.b.compare("eq", x, _NULL)
-
 
 def _obtain(w: _Writer) -> None:
     """A block from the system; null if there is none."""
@@ -164,8 +148,8 @@ def _obtain(w: _Writer) -> None:
     with b.function("obtain", "ptr", [("ptr", "memory"), ("i64", "size")], "internal"):
         room = b.op("add", _SIZE, Value(str(2 * ALIGNMENT), I64))
         raw = b.emit(f"call ptr {w.system(_MALLOC)}({room})", PTR)
-        w.split(w.is_null(raw), "none", "made")
-        w.label("made")
+        w.b.split(w.b.is_null(raw), "none", "made")
+        w.b.label("made")
         behind = b.offset(raw, 2 * ALIGNMENT - 1, "i8")
         b.module.declare("llvm.ptrmask.p0.i64", PTR, [PTR, I64])
         block = b.emit(f"call ptr @llvm.ptrmask.p0.i64({behind}, i64 -{ALIGNMENT})", PTR)
@@ -173,16 +157,16 @@ def _obtain(w: _Writer) -> None:
         b.store(_SIZE, b.offset(block, 8 - ALIGNMENT, "i8"), 8)
         advise = b.load(PTR, w.at(_ADVISE), 8)
         large = b.compare("sge", _SIZE, Value(str(_HUGE), I64))
-        w.split(b.op("and", large, b.compare("ne", advise, _NULL)), "advise", "done")
-        w.label("advise")
+        w.b.split(b.op("and", large, b.compare("ne", advise, _NULL)), "advise", "done")
+        w.b.label("advise")
         first = b.offset(block, _PAGE - 1, "i8")
         page = b.emit(f"call ptr @llvm.ptrmask.p0.i64({first}, i64 -{_PAGE})", PTR)
         whole = b.op("sub", _SIZE, Value(str(_PAGE), I64))
         b.emit(f"call i32 {advise.text}({page}, {whole}, i32 {_LARGE_PAGES})", I32)
-        w.jump("done")
-        w.label("done")
+        w.b.jump("done")
+        w.b.label("done")
         b.ret(block)
-        w.label("none")
+        w.b.label("none")
         b.ret(_NULL)
 
 
@@ -198,30 +182,30 @@ def _allocate(w: _Writer) -> None:
     b = w.b
     i = Value("%i", I64)
     with b.function("allocate", "ptr", [("ptr", "memory"), ("i64", "size")], "internal"):
-        w.jump("look")
-        w.label("look")
+        w.b.jump("look")
+        w.b.label("look")
         b.do("%i = phi i64 [ 0, %entry ], [ %j, %next ]")
         slot = w.slot(i)
         found = w.taken(slot)
-        w.split(w.is_null(found), "next", "there")
-        w.label("there")
+        w.b.split(w.b.is_null(found), "next", "there")
+        w.b.label("there")
         size = w.header(found, 1)
         most = b.op("add", _SIZE, b.op("lshr", _SIZE, Value("2", I64)))
         fits = b.op("and", b.compare("sge", size, _SIZE), b.compare("sle", size, most))
-        w.split(fits, "take", "leave")
-        w.label("take")
+        w.b.split(fits, "take", "leave")
+        w.b.label("take")
         w.change("sub", _HELD, size)
         b.ret(found)
-        w.label("leave")
-        w.split(w.placed(slot, found), "next", "lost")
-        w.label("lost")
+        w.b.label("leave")
+        w.b.split(w.placed(slot, found), "next", "lost")
+        w.b.label("lost")
         w.change("sub", _HELD, size)
         b.do(f"call void @discard(ptr %memory, {found})")
-        w.jump("next")
-        w.label("next")
+        w.b.jump("next")
+        w.b.label("next")
         b.do("%j = add i64 %i, 1")
-        w.split(b.compare("slt", Value("%j", I64), Value(str(_SLOTS), I64)), "look", "new")
-        w.label("new")
+        w.b.split(b.compare("slt", Value("%j", I64), Value(str(_SLOTS), I64)), "look", "new")
+        w.b.label("new")
         b.ret(b.emit("call ptr @obtain(ptr %memory, i64 %size)", PTR))
 
 
@@ -230,12 +214,12 @@ def _allocate_zeros(w: _Writer) -> None:
     with b.function("allocate_zeros", "ptr", [("ptr", "memory"), ("i64", "count"), ("i64", "each")], "internal"):
         size = b.op("mul", Value("%count", I64), Value("%each", I64))
         block = b.emit(f"call ptr @allocate(ptr %memory, {size})", PTR)
-        w.split(w.is_null(block), "done", "clear")
-        w.label("clear")
+        w.b.split(w.b.is_null(block), "done", "clear")
+        w.b.label("clear")
         b.module.declare_text("llvm.memset.p0.i64", "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
         b.do(f"call void @llvm.memset.p0.i64({block}, i8 0, {size}, i1 false)")
-        w.jump("done")
-        w.label("done")
+        w.b.jump("done")
+        w.b.label("done")
         b.ret(block)
 
 
@@ -243,15 +227,15 @@ def _reallocate(w: _Writer) -> None:
     b = w.b
     with b.function("reallocate", "ptr", [("ptr", "memory"), ("ptr", "block"), ("i64", "size")], "internal"):
         new = b.emit("call ptr @allocate(ptr %memory, i64 %size)", PTR)
-        ready = b.op("or", w.is_null(new), w.is_null(_BLOCK))
-        w.split(ready, "done", "move")
-        w.label("move")
+        ready = b.op("or", w.b.is_null(new), w.b.is_null(_BLOCK))
+        w.b.split(ready, "done", "move")
+        w.b.label("move")
         size = b.intrinsic("smin", w.header(_BLOCK, 1), _SIZE)
         b.module.declare_text("llvm.memcpy.p0.p0.i64", "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
         b.do(f"call void @llvm.memcpy.p0.p0.i64({new}, {_BLOCK}, {size}, i1 false)")
         b.do("call void @release(ptr %memory, ptr %block, i64 0)")
-        w.jump("done")
-        w.label("done")
+        w.b.jump("done")
+        w.b.label("done")
         b.ret(new)
 
 
@@ -259,29 +243,29 @@ def _release(w: _Writer) -> None:
     """Keep a block; what was kept before makes room for it."""
     b = w.b
     with b.function("release", "void", [("ptr", "memory"), ("ptr", "block"), ("i64", "unused")], "internal"):
-        w.split(w.is_null(_BLOCK), "done", "some")
-        w.label("some")
+        w.b.split(w.b.is_null(_BLOCK), "done", "some")
+        w.b.label("some")
         size = w.header(_BLOCK, 1)
-        w.split(b.compare("sgt", size, Value(str(_KEPT), I64)), "free", "room")
-        w.label("free")
+        w.b.split(b.compare("sgt", size, Value(str(_KEPT), I64)), "free", "room")
+        w.b.label("free")
         b.do("call void @discard(ptr %memory, ptr %block)")
-        w.jump("done")
-        w.label("room")
+        w.b.jump("done")
+        w.b.label("room")
         before = w.change("add", _HELD, size)
         full = b.compare("sgt", b.op("add", before, size), Value(str(_KEPT), I64))
-        w.split(full, "evict", "keep")
-        w.label("evict")
+        w.b.split(full, "evict", "keep")
+        w.b.label("evict")
         b.do("call void @drop(ptr %memory)")
-        w.jump("keep")
-        w.label("keep")
+        w.b.jump("keep")
+        w.b.label("keep")
         turn = b.op("and", w.change("add", _TURN, _ONE), Value(str(_SLOTS - 1), I64))
         old = w.taken(w.slot(turn), _BLOCK)
-        w.split(w.is_null(old), "done", "replace")
-        w.label("replace")
+        w.b.split(w.b.is_null(old), "done", "replace")
+        w.b.label("replace")
         w.change("sub", _HELD, w.header(old, 1))
         b.do(f"call void @discard(ptr %memory, {old})")
-        w.jump("done")
-        w.label("done")
+        w.b.jump("done")
+        w.b.label("done")
         b.ret()
 
 
