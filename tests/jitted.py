@@ -33,6 +33,17 @@ class Counted:
         return fg.jit(functools.wraps(self.f)(f))
 
 
+LAYOUTS: dict[str, Callable[[Any], Any]] = {
+    "Fortran": np.asfortranarray,
+    "strided": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "reversed": lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
+    "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder()),
+    "unaligned": lambda x: np.frombuffer(b"." + x.tobytes(), x.dtype, offset=1).reshape(x.shape),
+    "read-only": lambda x: np.broadcast_to(x, x.shape),
+    "broadcast": lambda x: np.broadcast_to(x[:1], x.shape),
+}
+
+
 class Pair(NamedTuple):
     a: Any
     b: Any
@@ -55,6 +66,14 @@ def same(got: Any, expected: Any, narrowest: Any = float) -> None:
         np.testing.assert_allclose(x, y, rtol=few, atol=few, equal_nan=True)
         if isinstance(x, np.ndarray):
             assert x.dtype == y.dtype
+
+
+def native(f: Callable[..., Any], *args: Any) -> Any:
+    """The jitted function, which is machine code and nothing else."""
+    jitted = fg.jit(f)
+    text = jitted.lower(*args).compile().as_text()
+    assert not text.startswith("def"), text
+    return jitted
 
 
 def working_memory(f: Any, *args: Any) -> int:

@@ -15,6 +15,7 @@ import funcgrad.numpy as fnp
 from funcgrad.compiler.engine import Executable
 from funcgrad.compiler.native import runtime
 from funcgrad.core.ir import Jaxpr, evaluate
+from tests.jitted import LAYOUTS
 from tests.programs import RandomProgram, inputs, programs
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="no LLVM here")
@@ -85,16 +86,6 @@ def test_elementwise_operations_agree_bit_for_bit_in_every_dtype(name: str, dtyp
 
 
 # ── layouts
-
-LAYOUTS: dict[str, Callable[[Any], Any]] = {
-    "Fortran": np.asfortranarray,
-    "strided": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
-    "reversed": lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
-    "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder()),
-    "unaligned": lambda x: np.frombuffer(b"." + x.tobytes(), x.dtype, offset=1).reshape(x.shape),
-    "read-only": lambda x: np.broadcast_to(x, x.shape),
-    "broadcast": lambda x: np.broadcast_to(x[:1], x.shape),
-}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

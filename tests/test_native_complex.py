@@ -14,6 +14,7 @@ import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad.compiler.native import runtime
 from funcgrad.compiler.native.complex_scalars import RULES
+from tests.jitted import LAYOUTS
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="no LLVM here")
 DTYPES = [np.complex64, np.complex128]
@@ -187,17 +188,6 @@ def test_scalars_come_back_as_what_they_are() -> None:
     agree(lambda x: (x + 1, x, x.real), np.complex64(1 + 2j))
     agree(lambda x: (x * 2j, 1 + x), np.complex64([[1 + 2j]]))
     agree(lambda x: x * np.complex64(2), 3 + 1j)
-
-
-LAYOUTS: dict[str, Callable[[Any], Any]] = {
-    "Fortran": np.asfortranarray,
-    "strided": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
-    "reversed": lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
-    "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder()),
-    "unaligned": lambda x: np.frombuffer(b"." + x.tobytes(), x.dtype, offset=1).reshape(x.shape),
-    "read-only": lambda x: np.broadcast_to(x, x.shape),
-    "broadcast": lambda x: np.broadcast_to(x[:1], x.shape),
-}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

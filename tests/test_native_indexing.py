@@ -15,20 +15,13 @@ import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad.compiler.native import runtime
 from funcgrad.compiler.native.positions import BLOCK
+from tests.jitted import native
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="no LLVM here")
 SIGNED, UNSIGNED = ["i1", "i2", "i4", "i8"], ["u1", "u2", "u4", "u8"]
 WRITES = ["set", "add", "subtract", "multiply", "min", "max"]
 # shorter than a block of indices, one block, and blocks with a rest
 COUNTS = [0, 1, 7, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5]
-
-
-def native(f: Callable[..., Any], *args: Any) -> Any:
-    """The jitted function, which is machine code and nothing else."""
-    jitted = fg.jit(f)
-    text = jitted.lower(*args).compile().as_text()
-    assert not text.startswith("def"), text
-    return jitted
 
 
 def agree(f: Callable[..., Any], *args: Any, rtol: float = 0) -> None:

@@ -18,6 +18,7 @@ from funcgrad.compiler.engine import Executable
 from funcgrad.compiler.native import runtime
 from funcgrad.core.kinds import Running
 from funcgrad.ops.cumulative import CumProd, CumSum, Recurrence
+from tests.jitted import native
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="no LLVM here")
 DTYPES = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]
@@ -33,14 +34,6 @@ VIEWS: dict[str, Callable[[Any], Any]] = {
     "broadcast": lambda x: fnp.broadcast_to(x[..., :1], x.shape),
     "computed": lambda x: x + x,
 }
-
-
-def native(f: Callable[..., Any], *args: Any) -> Any:
-    """The jitted function, which is machine code and nothing else."""
-    jitted = fg.jit(f)
-    text = jitted.lower(*args).compile().as_text()
-    assert not text.startswith("def"), text
-    return jitted
 
 
 def values(shape: tuple[int, ...], dtype: str, seed: int = 0) -> Any:

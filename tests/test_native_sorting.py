@@ -15,19 +15,12 @@ import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad.compiler.native import runtime
 from funcgrad.compiler.native.sorting import FEW
+from tests.jitted import native
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="no LLVM here")
 N = FEW + 89
 DTYPES = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan, 1.0, -1.0, 6e-8, -6e-8]
-
-
-def native(f: Callable[..., Any], *args: Any) -> Any:
-    """The jitted function, which is machine code and nothing else."""
-    jitted = fg.jit(f)
-    text = jitted.lower(*args).compile().as_text()
-    assert not text.startswith("def"), text
-    return jitted
 
 
 def values(shape: tuple[int, ...], dtype: str, seed: int = 0) -> Any:
