@@ -51,7 +51,7 @@ def _order(names: list[str], turn: int) -> list[str]:
 
 
 def _repeats(call: Callable[[], Any], least: float) -> int:
-    """How many calls take at least `least` seconds, after the first two, in which things are made that later ones use."""
+    """How many calls take at least `least` seconds, after two that make what later ones use."""
     call()
     call()
     count = 1
