@@ -22,7 +22,7 @@ from funcgrad.transforms.vmap import vmap
 
 if TYPE_CHECKING:
     from funcgrad import debug, lax
-    from funcgrad.compiler.native.pool import get_num_threads, set_num_threads
+    from funcgrad.compiler.native.machine.pool import get_num_threads, set_num_threads
     from funcgrad.transforms.callback import pure_callback
     from funcgrad.transforms.checkpoint import checkpoint, checkpoint_name, checkpoint_policies
     from funcgrad.transforms.checkpoint import checkpoint as remat
@@ -87,7 +87,7 @@ _LATER = {
     "debug_infs": "transforms.debugging",
     "debug_nans": "transforms.debugging",
     "disable_jit": "transforms.jit",
-    "get_num_threads": "compiler.native.pool",
+    "get_num_threads": "compiler.native.machine.pool",
     "jit": "transforms.jit",
     "lax": "lax",
     "log_compiles": "transforms.jit_cache",
@@ -95,7 +95,7 @@ _LATER = {
     "pure_callback": "transforms.callback",
     "remat": "transforms.checkpoint",
     "saved_residuals": "transforms.residuals",
-    "set_num_threads": "compiler.native.pool",
+    "set_num_threads": "compiler.native.machine.pool",
 }
 _REVERSE_ONLY = "funcgrad is reverse mode only and builds no Jacobians"
 _ABSENT = {

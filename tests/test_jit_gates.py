@@ -23,7 +23,7 @@ import pytest
 
 import funcgrad as fg
 import funcgrad.numpy as fnp
-from funcgrad.compiler.native.layout import layout_is_known
+from funcgrad.compiler.native.dispatch.layout import layout_is_known
 from funcgrad.core import config
 from tests.jitted import MATRIX, VECTOR, Counted, Function, Layer, Model, Pair, W, loss, same
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import funcgrad as fg
 import funcgrad.numpy as fnp
-from funcgrad.compiler.native import runtime
-from funcgrad.compiler.native.complex_scalars import RULES
+from funcgrad.compiler.native.complex.scalars import RULES
+from funcgrad.compiler.native.dispatch import runtime
 from tests.jitted import LAYOUTS
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="no LLVM here")

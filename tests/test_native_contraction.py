@@ -8,10 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funcgrad.compiler.native import blas
-from funcgrad.compiler.native.blas import Blas
-from funcgrad.compiler.native.builder import I64, PTR, Builder, Module, Value
-from funcgrad.compiler.native.contraction import (
+from funcgrad.compiler.native.contraction.code import (
     Operand,
     cost,
     emit,
@@ -22,7 +19,10 @@ from funcgrad.compiler.native.contraction import (
     scratch_bytes,
     split_letter,
 )
-from funcgrad.compiler.native.llvm import compile_text, host, load
+from funcgrad.compiler.native.machine import blas
+from funcgrad.compiler.native.machine.blas import Blas
+from funcgrad.compiler.native.machine.builder import I64, PTR, Builder, Module, Value
+from funcgrad.compiler.native.machine.llvm import compile_text, host, load
 from funcgrad.core.views import View
 
 NO_BLAS = Blas("none", 64)

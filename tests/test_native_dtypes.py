@@ -11,7 +11,7 @@ import pytest
 
 import funcgrad as fg
 import funcgrad.numpy as fnp
-from funcgrad.compiler.native import runtime
+from funcgrad.compiler.native.dispatch import runtime
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="no LLVM here")
 INTEGERS = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"]

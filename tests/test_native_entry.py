@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from funcgrad.compiler.native import layout, llvm, runtime
-from funcgrad.compiler.native.builder import DOUBLE, I8, I32, I64, PTR, Builder, Module, Type, Value, constant
-from funcgrad.compiler.native.runtime import MISS, Program, bind, make_entry
+from funcgrad.compiler.native.dispatch import layout, runtime
+from funcgrad.compiler.native.dispatch.runtime import MISS, Program, bind, make_entry
+from funcgrad.compiler.native.machine import llvm
+from funcgrad.compiler.native.machine.builder import DOUBLE, I8, I32, I64, PTR, Builder, Module, Type, Value, constant
 from funcgrad.core.types import ArrayType
 
 DTYPES = "?bhilBHILefdFD"

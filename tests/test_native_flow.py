@@ -13,7 +13,7 @@ import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad import lax
 from funcgrad.compiler.native import compile as native
-from funcgrad.compiler.native.steps import Branch, Call, Loop, Schedule, Step, routines_of
+from funcgrad.compiler.native.ir.steps import Branch, Call, Loop, Schedule, Step, routines_of
 
 pytestmark = pytest.mark.skipif(not native.usable(), reason="no machine code here")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
-from funcgrad.compiler.native import runtime
+from funcgrad.compiler.native.dispatch import runtime
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="no LLVM here")
 X = np.linspace(0.1, 0.9, 16)

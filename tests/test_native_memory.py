@@ -10,10 +10,10 @@ import pytest
 
 import funcgrad as fg
 import funcgrad.numpy as fnp
-from funcgrad.compiler.native import runtime
 from funcgrad.compiler.native.compile import with_segments
-from funcgrad.compiler.native.memory import plan_memory
-from funcgrad.compiler.native.steps import Routine
+from funcgrad.compiler.native.dispatch import runtime
+from funcgrad.compiler.native.ir.steps import Routine
+from funcgrad.compiler.native.routine.memory import plan_memory
 from funcgrad.compiler.simplify import simplify
 from funcgrad.core.ir import Jaxpr
 

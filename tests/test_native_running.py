@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad.compiler.engine import Executable
-from funcgrad.compiler.native import runtime
+from funcgrad.compiler.native.dispatch import runtime
 from funcgrad.core.kinds import Running
 from funcgrad.ops.cumulative import CumProd, CumSum, Recurrence
 from tests.jitted import native

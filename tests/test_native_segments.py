@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad.compiler.engine import Executable
-from funcgrad.compiler.native import runtime
+from funcgrad.compiler.native.dispatch import runtime
 from funcgrad.core.ir import evaluate
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="no LLVM here")

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
-from funcgrad.compiler.native import llvm, runtime, shared
+from funcgrad.compiler.native.dispatch import runtime
+from funcgrad.compiler.native.machine import llvm
+from funcgrad.compiler.native.scalars import shared
 from funcgrad.compiler.native.vectormath import FUNCTIONS
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="no LLVM here")

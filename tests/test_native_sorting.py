@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import funcgrad as fg
 import funcgrad.numpy as fnp
-from funcgrad.compiler.native import runtime
-from funcgrad.compiler.native.sorting import FEW
+from funcgrad.compiler.native.dispatch import runtime
+from funcgrad.compiler.native.lines.sorting import FEW
 from tests.jitted import native
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="no LLVM here")

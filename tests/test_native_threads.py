@@ -15,7 +15,8 @@ import pytest
 
 import funcgrad as fg
 import funcgrad.numpy as fnp
-from funcgrad.compiler.native import pool, recycle, runtime
+from funcgrad.compiler.native.dispatch import recycle, runtime
+from funcgrad.compiler.native.machine import pool
 
 pytestmark = pytest.mark.skipif(not runtime.available(), reason="no LLVM here")
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="loops run on one thread there")
@@ -281,7 +282,7 @@ def test_the_process_ends_while_threads_wait() -> None:
 def test_a_child_makes_threads_of_its_own() -> None:
     code = """
     import warnings
-    from funcgrad.compiler.native import pool
+    from funcgrad.compiler.native.machine import pool
     warnings.simplefilter("ignore")
     for _ in range(3):
         child = os.fork()

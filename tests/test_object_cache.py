@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from funcgrad.compiler.native import llvm, object_cache
+from funcgrad.compiler.native.machine import llvm, object_cache
 from funcgrad.core import config
 
 TEXT = "define i32 @main(ptr %frame) #0 { ret i32 0 }"
@@ -94,8 +94,9 @@ def test_switched_off_nothing_is_kept(monkeypatch: pytest.MonkeyPatch, folder: P
 def test_the_second_process_starts_warm(folder: Path) -> None:
     program = f"""
 import sys
-from funcgrad.compiler.native import llvm, runtime
-from funcgrad.compiler.native.runtime import Program
+from funcgrad.compiler.native.machine import llvm
+from funcgrad.compiler.native.dispatch import runtime
+from funcgrad.compiler.native.dispatch.runtime import Program
 def compile_text(text, level=2, real=llvm.compile_text):
     print("compiled")
     return real(text, level)

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
-from funcgrad.compiler.native import llvm
-from funcgrad.compiler.native.builder import Builder, Module, Type, Value
+from funcgrad.compiler.native.machine import llvm
+from funcgrad.compiler.native.machine.builder import Builder, Module, Type, Value
 from funcgrad.compiler.native.vectormath import COSTS, FUNCTIONS, far
 from funcgrad.ops import elementwise as ew
 

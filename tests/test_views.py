@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 
 import funcgrad as fg
 import funcgrad.numpy as fnp
-from funcgrad.compiler.native.expand import expand
+from funcgrad.compiler.native.passes.expand import expand
 from funcgrad.core.errors import InternalError
 from funcgrad.core.ir import Jaxpr, check, evaluate
 from funcgrad.core.kinds import Contraction, IndexMap, Reduction, Running, Scatter

@@ -210,6 +210,6 @@ def cached_executable(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> Executable:
 
 def return_memory() -> None:
     """Return to the system the memory that is kept for later results."""
-    from funcgrad.compiler.native import recycle  # heavy: imported when first needed
+    from funcgrad.compiler.native.dispatch import recycle  # heavy: imported when first needed
 
     recycle.forget()

@@ -31,7 +31,7 @@ from funcgrad.transforms.tracing.stage import closed
 from funcgrad.tree import Structure
 
 if TYPE_CHECKING:
-    from funcgrad.compiler.native.gates import Gate
+    from funcgrad.compiler.native.dispatch.gates import Gate
 
 # so many programs of one function, and something keeps changing that should not
 _MANY = 20

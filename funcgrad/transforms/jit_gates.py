@@ -24,7 +24,7 @@ from funcgrad.core import config
 from funcgrad.transforms.signature import Parameter
 
 if TYPE_CHECKING:
-    from funcgrad.compiler.native.gates import Building, Gate, Reading
+    from funcgrad.compiler.native.dispatch.gates import Building, Gate, Reading
     from funcgrad.transforms.jit_cache import Program
 
 Form: TypeAlias = tuple[int | str, ...]
@@ -92,7 +92,7 @@ class Gates:
         # whether an argument may be overwritten, Python finds out
         if native is None or executable.reused or (config.CHECK and not config.CHECK_FIRST):
             return None
-        from funcgrad.compiler.native import gates  # heavy: imported when first needed
+        from funcgrad.compiler.native.dispatch import gates  # heavy: imported when first needed
 
         if not gates.can_be_made():
             return None
@@ -149,7 +149,7 @@ class _Reader:
     """Writes down how arguments are taken apart."""
 
     def __init__(self, reading: Reading, leaf: int) -> None:
-        from funcgrad.compiler.native import layout
+        from funcgrad.compiler.native.dispatch import layout
 
         self._layout = layout
         self._reading = reading
@@ -230,8 +230,8 @@ def _is_one_value(x: Any) -> bool:
 
 
 def _reading(call: CallOf, constants: Sequence[Any]) -> Reading:
-    from funcgrad.compiler.native import layout
-    from funcgrad.compiler.native.gates import Reading
+    from funcgrad.compiler.native.dispatch import layout
+    from funcgrad.compiler.native.dispatch.gates import Reading
 
     leaves = len(constants) + call.structure.num_leaves
     reading = Reading(leaves, len(call.args), tuple(call.kwargs))
@@ -257,7 +257,7 @@ def _reading(call: CallOf, constants: Sequence[Any]) -> Reading:
 
 
 def _building(structure: pytree.Structure) -> Building:
-    from funcgrad.compiler.native.gates import Building
+    from funcgrad.compiler.native.dispatch.gates import Building
 
     building = Building(lone=structure.is_leaf())
     flat = structure.type is tuple and structure.num_leaves == structure.num_children
@@ -280,7 +280,7 @@ class _Builder:
     """Writes down how the result is put together: `tree` has the numbers of the program's results for leaves."""
 
     def __init__(self, building: Building) -> None:
-        from funcgrad.compiler.native import layout
+        from funcgrad.compiler.native.dispatch import layout
 
         self._layout = layout
         self._parts = building.parts

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, final
 
 from funcgrad.compiler.checked import Checked
-from funcgrad.compiler.native import partition, runtime
-from funcgrad.compiler.native.complex_parts import without_complex
-from funcgrad.compiler.native.expand import expand
-from funcgrad.compiler.native.flow import OUT_OF_MEMORY
-from funcgrad.compiler.native.fuse import fuse
-from funcgrad.compiler.native.kernel import Kernel, Repeated, check_kernel
-from funcgrad.compiler.native.lower import lower
-from funcgrad.compiler.native.memory import reusable
-from funcgrad.compiler.native.program import ProgramWriter, addresses
-from funcgrad.compiler.native.steps import Routine, Schedule, routines_of
+from funcgrad.compiler.native.complex.parts import without_complex
+from funcgrad.compiler.native.dispatch import runtime
+from funcgrad.compiler.native.ir.kernel import Kernel, Repeated, check_kernel
+from funcgrad.compiler.native.ir.steps import Routine, Schedule, routines_of
+from funcgrad.compiler.native.passes import partition
+from funcgrad.compiler.native.passes.expand import expand
+from funcgrad.compiler.native.passes.fuse import fuse
+from funcgrad.compiler.native.passes.lower import lower
+from funcgrad.compiler.native.routine.flow import OUT_OF_MEMORY
+from funcgrad.compiler.native.routine.memory import reusable
+from funcgrad.compiler.native.routine.program import ProgramWriter, addresses
 from funcgrad.compiler.segment import Segment, StoppedError
 from funcgrad.compiler.simplify import simplify
 from funcgrad.core import config
@@ -56,7 +57,7 @@ class Native:
             return "\n".join(step.show(name) for step in self.schedule.steps)
         if stage == "llvm":
             return self.text
-        from funcgrad.compiler.native import llvm  # heavy: imported when first needed
+        from funcgrad.compiler.native.machine import llvm  # heavy: imported when first needed
 
         return llvm.assembly(self.text)
 
@@ -95,7 +96,7 @@ def with_segments(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> tuple[Jaxpr, list[
 
 def compile_segment(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> Native:
     """The machine code of a jaxpr all of whose equations have code, and which may overwrite some of its inputs."""
-    from funcgrad.compiler.native import llvm  # heavy: imported when first needed
+    from funcgrad.compiler.native.machine import llvm  # heavy: imported when first needed
 
     real = without_complex(jaxpr)
     schedule = fuse(real)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from funcgrad.compiler.native.builder import Value
+from funcgrad.compiler.native.machine.builder import Value
 from funcgrad.compiler.native.vectormath import (
     error_function,
     exponential,

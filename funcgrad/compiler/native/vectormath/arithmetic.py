@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from funcgrad.compiler.native.builder import Builder, Value
+from funcgrad.compiler.native.machine.builder import Builder, Value
 
 DIGITS = {"double": 52, "float": 23}
 BIAS = {"double": 1023, "float": 127}

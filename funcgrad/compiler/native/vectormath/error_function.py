@@ -9,7 +9,7 @@ single precision, beyond 1, it is a polynomial too. The polynomials are those wi
 
 from __future__ import annotations
 
-from funcgrad.compiler.native.builder import Builder, Value
+from funcgrad.compiler.native.machine.builder import Builder, Value
 from funcgrad.compiler.native.vectormath.arithmetic import at_most, polynomial, product
 from funcgrad.compiler.native.vectormath.exponential import expm1_near_zero, reduced
 from funcgrad.compiler.native.vectormath.scaling import scaled

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from funcgrad.compiler.native.builder import Builder, Value
+from funcgrad.compiler.native.machine.builder import Builder, Value
 from funcgrad.compiler.native.vectormath.arithmetic import clamped, polynomial, rounded
 from funcgrad.compiler.native.vectormath.scaling import power_of_two, scaled
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from funcgrad.compiler.native.builder import I64, PTR, Builder, Type, Value, constant
+from funcgrad.compiler.native.machine.builder import I64, PTR, Builder, Type, Value, constant
 
 # 64 digits of 0, then those of 1 / 2π
 _DIGITS = (

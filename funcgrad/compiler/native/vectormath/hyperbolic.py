@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from funcgrad.compiler.native.builder import Builder, Value
+from funcgrad.compiler.native.machine.builder import Builder, Value
 from funcgrad.compiler.native.vectormath.arithmetic import at_most
 from funcgrad.compiler.native.vectormath.exponential import TINY, exp_near_zero, expm1_near_zero, half_tangent, reduced
 from funcgrad.compiler.native.vectormath.logarithm import log1p

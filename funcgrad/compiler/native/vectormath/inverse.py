@@ -5,7 +5,7 @@ The polynomials are those with the smallest greatest error (Remez), 2⁻⁵⁵ o
 
 from __future__ import annotations
 
-from funcgrad.compiler.native.builder import Builder, Value
+from funcgrad.compiler.native.machine.builder import Builder, Value
 from funcgrad.compiler.native.vectormath.arithmetic import bits, polynomial
 
 # arctan x = x + x³ P(x²) for |x| ≤ 1

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from funcgrad.compiler.native.builder import Builder, Value
+from funcgrad.compiler.native.machine.builder import Builder, Value
 from funcgrad.compiler.native.vectormath.arithmetic import instead, polynomial
 from funcgrad.compiler.native.vectormath.exponential import LN2, exp
 from funcgrad.compiler.native.vectormath.scaling import scaled, split

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from typing import TypeVar
 
-from funcgrad.compiler.native.builder import Builder, Value
+from funcgrad.compiler.native.machine.builder import Builder, Value
 from funcgrad.compiler.native.vectormath.arithmetic import (
     clamped,
     in_double,

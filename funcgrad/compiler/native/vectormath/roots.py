@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from funcgrad.compiler.native.builder import Builder, Value
+from funcgrad.compiler.native.machine.builder import Builder, Value
 from funcgrad.compiler.native.vectormath.arithmetic import polynomial, product, rounded
 from funcgrad.compiler.native.vectormath.scaling import power_of_two, split
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from funcgrad.compiler.native.builder import Builder, Type, Value, constant
+from funcgrad.compiler.native.machine.builder import Builder, Type, Value, constant
 from funcgrad.compiler.native.vectormath.arithmetic import BIAS, DIGITS, LARGE, bits, instead
 
 _WIDE = 512

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from funcgrad.compiler.native.builder import I1, Builder, Value
+from funcgrad.compiler.native.machine.builder import I1, Builder, Value
 from funcgrad.compiler.native.vectormath.arithmetic import (
     LARGE,
     bits,

@@ -1,0 +1,1 @@
+"""Operations along the lines of an array as code: running folds, and sorts."""

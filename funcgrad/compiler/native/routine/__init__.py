@@ -1,0 +1,1 @@
+"""From a schedule to a module of LLVM code: where its buffers live, and its calls, branches and loops."""
