@@ -103,7 +103,7 @@ def compile_segment(jaxpr: Jaxpr, owned: Sequence[int] = ()) -> Native:
     if config.CHECK:
         _check(schedule)
     routine = Routine(real, schedule)
-    writer = ProgramWriter(routine, llvm.host().vector_bytes)
+    writer = ProgramWriter(routine, llvm.host().vector_bytes, own=not owned)
     text = writer.write()
     # a program that may stop half-way overwrites nothing: it is run again by NumPy
     owned = owned if real is jaxpr and not writer.can_fail else ()

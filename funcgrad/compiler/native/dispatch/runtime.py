@@ -62,7 +62,8 @@ class Program:
     Its text defines `i32 @main(ptr %frame)`, which returns 0 unless it has failed. The frame is an array of pointers:
     to the data of the constants, the inputs and the outputs in this order; to the arena, which is aligned to 64 bytes;
     to the table of `externals`; and to the error record, four `i64` that the program sets before it fails.
-    Arrays are C-contiguous, aligned to their dtype, and in native byte order.
+    Arrays are C-contiguous, aligned to their dtype, and in native byte order; results of `recycle.SMALLEST` bytes or
+    more that are not the array of an argument begin at a line of the cache.
 
     Attributes:
         text: The module.

@@ -162,7 +162,7 @@ class Builder:
         self.module = module
         self.count = 0
         self._lines: list[str] = []
-        self._head = ""
+        self._arguments = ""
         self._blocks = 0
         self._block = "entry"
         self._room = 0
@@ -176,9 +176,9 @@ class Builder:
         A `cold` one hardly ever runs: it is compiled in less time to code that is less good.
         """
         listed = ", ".join(f"{type} %{argument}" for type, argument in arguments)
-        attributes = "nounwind noinline optnone" if cold else "#0"
-        self._lines.append(f"define {how} {result} @{name}({listed}) {attributes} {{".replace("  ", " "))
-        self._head = f"({listed}) {attributes} {{"
+        self._arguments = listed
+        self._lines.append("")
+        self.rename(name, result, how, cold)
         self._lines.append("entry:")
         begin = len(self._lines)
         yield
@@ -190,9 +190,10 @@ class Builder:
         self._lines = []
         self._block = "entry"
 
-    def rename(self, name: str, result: str, how: str = "") -> None:
+    def rename(self, name: str, result: str, how: str = "", cold: bool = False) -> None:
         """Give the function that is being written another name, and another type of result."""
-        self._lines[0] = f"define {how} {result} @{name}{self._head}".replace("  ", " ")
+        attributes = "nounwind noinline optnone" if cold else "#0"
+        self._lines[0] = f"define {how} {result} @{name}({self._arguments}) {attributes} {{".replace("  ", " ")
 
     def emit(self, text: str, type: Type) -> Value:
         """An instruction that has a result."""

@@ -59,8 +59,8 @@ _ATTRIBUTES = '\nattributes #0 = { nounwind "frame-pointer"="all" }\n'
 # a place in memory is written as x86 addresses it; order instructions a second time, which the processor does itself;
 # look for repeated ones in other blocks.
 _IN_VAIN = ("disable-lsr", "disable-post-ra", "disable-machine-cse")
-# in characters; to set an option takes some 50 µs, which is saved only where there is more code than that
-_SHORT = 4000
+# in characters; to set an option takes some 15 µs, which is saved only where there is more code than that
+_SHORT = 2000
 # Loops with more constants than there are registers gain nothing from loading them all before the loop, and it takes
 # most of the time of a compilation, as it does in long programs. So it is left out where there are many different
 # constants, or many uses of them.

@@ -54,7 +54,7 @@ Body: TypeAlias = Callable[[Value, list[Value]], list[Value]]
 class Span:
     """The part of an axis that is gone through, between two indices that are known when the program runs.
 
-    Along the axis of lanes it begins with a whole block, and ends with one, or at the end of the axis.
+    It is not empty. Along the axis of lanes it begins with a whole block, and ends with one, or at the end of the axis.
     """
 
     axis: Axis
@@ -205,16 +205,18 @@ class LoopWriter:
             return carried
         if span is None or span.axis is not axis:
             return self._run(0, axis.length, 1, carried, body)
-        return self._run(span.start, span.stop, 1, carried, body)
+        return self._b.loop(span.start, span.stop, 1, carried, body)
 
     def _whole(self, axis: Axis, carried: list[Value], body: Body) -> list[Value]:
         """Run a body for each whole block of the axis of lanes."""
-        block, whole, _ = self._parts(axis)
+        block, whole, rest = self._parts(axis)
         span = self._span
         if not whole:
             return carried
         if span is None or span.axis is not axis:
             return self._run(0, whole, block, carried, body)
+        if not rest:
+            return self._b.loop(span.start, span.stop, block, carried, body)
         stop = self._b.intrinsic("smin", span.stop, Value(str(whole), I64))
         return self._run(span.start, stop, block, carried, body)
 

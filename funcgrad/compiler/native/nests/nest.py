@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import final
 
 from funcgrad.compiler.native.ir.kernel import Access, Compute, Fold, Kernel, Load, Statement, Store, operands, result
@@ -28,7 +29,7 @@ _SINGLES = 16
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Nest:
     """The loops of a kernel.
 
@@ -56,6 +57,7 @@ class Nest:
         return self.lanes * self.unroll
 
 
+@lru_cache(maxsize=8)  # whether a kernel is worth threads is asked before its code is written, and then again
 def plan_nest(kernel: Kernel, vector_bytes: int) -> Nest:
     """Choose the loops for a machine whose vectors have so many bytes."""
     axes = _axes(kernel)
@@ -191,6 +193,7 @@ def _cost(
     return total
 
 
+@lru_cache(maxsize=8)
 def seconds(kernel: Kernel, nest: Nest) -> float:
     """About how long the loops of a kernel take on one core."""
     least = _cost(kernel, nest.along, nest.lanes, nest.outer, nest.inner, nest.depends)

@@ -35,6 +35,8 @@ _WORTH = 40e-6
 _CHUNK = 8e-6
 # an axis of fewer steps is no good to cut; folds are cut into at most so many parts
 _FEW, _PARTS = 8, 64
+# a kernel of so many statements leaves little to do when its folds are done
+_FEW_STATEMENTS = 20
 # bytes of the stack for partial results
 _ROOM = 32768
 # buffers of this size in bytes, or larger, do not stay in the cache, and are written past it
@@ -42,8 +44,14 @@ _STREAMED = 8 << 20
 
 
 def write_kernel(
-    b: Builder, kernel: Kernel, pointers: Mapping[Var, Value], failed: Value, vector_bytes: int, externals: Externals
-) -> None:
+    b: Builder,
+    kernel: Kernel,
+    pointers: Mapping[Var, Value],
+    failed: Value,
+    vector_bytes: int,
+    externals: Externals,
+    aligned: frozenset[Var] = frozenset(),
+) -> bool:
     """Write the code of a kernel.
 
     Args:
@@ -53,13 +61,21 @@ def write_kernel(
         failed: Where to note that an index is out of bounds.
         vector_bytes: The size of a vector.
         externals: Gives what the pool publishes by name, within the function that is being written.
+        aligned: The buffers that are known to begin at a whole line of the cache.
+
+    Returns:
+        True if all that it does is in functions that it calls, but for a few numbers.
     """
+    simple = True
     for piece in in_blocks(kernel, vector_bytes):
         nest = plan_nest(piece, vector_bytes)
         if is_long(piece, nest):
-            _Outlined(b, piece, nest, pointers, failed, vector_bytes).write(externals)
+            outlined = _Outlined(b, piece, nest, pointers, failed, vector_bytes, aligned)
+            simple = outlined.write(externals) and simple
         else:
             LoopWriter(b, piece, pointers, failed, nest, vector_bytes).write()
+            simple = False
+    return simple
 
 
 def runs_on_threads(kernel: Kernel, vector_bytes: int) -> bool:
@@ -168,12 +184,14 @@ class _Outlined:
         pointers: Mapping[Var, Value],
         failed: Value,
         vector_bytes: int,
+        aligned: frozenset[Var],
     ) -> None:
         self._b = b
         self._module = b.module
         self._buffers = list(pointers)
         self._given = [*pointers.values(), failed]
         self._vector_bytes = vector_bytes
+        self._aligned = aligned
         self._name = b.module.fresh("kernel")
         self._handed: dict[Var, int] = {}
         # the closure comes first
@@ -181,8 +199,9 @@ class _Outlined:
         cut = _cut(kernel, nest)
         self._kernels = _once_each(kernel, nest) if cut is not None and cut.parts else [kernel]
 
-    def write(self, externals: Externals) -> None:
-        """Write the functions, and have them called."""
+    def write(self, externals: Externals) -> bool:
+        """Write the functions, and have them called; true if that is all."""
+        simple = True
         parallel, pool = (externals(name) for name in NAMES)
         for kernel in self._kernels:
             for s in kernel.accesses:
@@ -198,6 +217,7 @@ class _Outlined:
         for (kernel, nest, cut), made in zip(plans, partials, strict=True):
             if cut is None or seconds(kernel, nest) < _WORTH:
                 self._writer(b, kernel, nest, [*given, room]).write()
+                simple = False
                 continue
             count, grain = cut.parts, 1
             if not cut.parts:
@@ -209,6 +229,8 @@ class _Outlined:
             if made is not None:
                 writer = self._writer(b, kernel, nest, [*given, room])
                 writer.write_joined(made.within(b, room))
+                simple = simple and _is_simple(kernel, made)
+        return simple
 
     def _partials(self, kernel: Kernel, nest: Nest, cut: _Cut) -> Partials:
         folds = tuple(s for s in kernel.body if isinstance(s, Fold))
@@ -234,15 +256,15 @@ class _Outlined:
         if streamed:
             # memory is the limit, so a step may be one vector, of which there is less code
             nest = replace(nest, unroll=1)
-        usual = self._function(kernel, nest, cut, partials, frozenset())
-        if not streamed:
-            return usual
-        # a vector can be written past the cache only if it is aligned
         special = self._function(kernel, nest, cut, partials, streamed)
+        # a vector can be written past the cache only if it is aligned
+        doubtful = [x for v, x in zip(self._buffers, self._given, strict=False) if v in streamed - self._aligned]
+        if not doubtful:
+            return special
+        usual = self._function(kernel, nest, cut, partials, frozenset())
         bits = Value("0", I64)
-        for v in self._buffers:
-            if v in streamed:
-                bits = b.op("or", bits, b.cast("ptrtoint", self._given[self._buffers.index(v)], "i64"))
+        for x in doubtful:
+            bits = b.op("or", bits, b.cast("ptrtoint", x, "i64"))
         low = b.op("and", bits, Value(str(self._vector_bytes - 1), I64))
         return b.select(b.compare("eq", low, Value("0", I64)), special, usual)
 
@@ -279,6 +301,15 @@ class _Outlined:
             return []
 
         b.loop(Value("%start", I64), Value("%stop", I64), 1, [], part)
+
+
+def _is_simple(kernel: Kernel, partials: Partials) -> bool:
+    """True if what is left to do with partial results is arithmetic of a few numbers of the usual sizes."""
+    usual = all(
+        out is None or (out.dtype.kind in "fiu" and out.dtype.itemsize >= 4) for out in map(result, kernel.body)
+    )
+    numbers = all(n == 1 for _, n in partials.axes) and not any(isinstance(s.how, str) for s in partials.folds)
+    return usual and numbers and len(kernel.body) <= _FEW_STATEMENTS
 
 
 def _streamed(kernel: Kernel, nest: Nest) -> frozenset[Var]:

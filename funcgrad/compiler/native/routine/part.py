@@ -52,6 +52,7 @@ class Part:
         outputs: How many outputs.
         external: Gives the place of a routine in the table of externals.
         vector_bytes: The size of a vector of the machine.
+        own: True if its outputs are in memory that was allocated for them: large ones begin at a line of the cache.
 
     Attributes:
         inputs: How many inputs the function has.
@@ -65,6 +66,7 @@ class Part:
         outputs: int,
         external: Callable[[str], int],
         vector_bytes: int,
+        own: bool,
     ) -> None:
         self.b = b
         self.memory = memory
@@ -72,6 +74,7 @@ class Part:
         self.inputs = inputs
         self._arena = inputs + outputs
         self._external = external
+        self._own = own
         self._slots: dict[int, Value] = {}
         # loaded here, so that they are there wherever the code branches to
         for i in range(self._arena, self._arena + 3):
@@ -98,6 +101,11 @@ class Part:
         if v in memory.inputs:
             return 0, memory.inputs[v]
         return (1, memory.outputs[v]) if v in memory.outputs else (2, memory.arena[v])
+
+    def is_aligned(self, v: Var) -> bool:
+        """True if a large buffer is known to begin at a line of the cache."""
+        kind, _ = self.place(v)
+        return kind == 2 or (kind == 1 and self._own)
 
     def pointer(self, v: Var) -> Value:
         """The address of a buffer, or of the cell of one."""

@@ -45,13 +45,15 @@ class ProgramWriter:
     Args:
         routine: What `main` does.
         vector_bytes: The size of the machine's vectors.
+        own: True if all results are in memory that was allocated for them: large ones begin at a line of the cache.
 
     Attributes:
         externals: The routines that the code finds in its table, by name.
     """
 
-    def __init__(self, routine: Routine, vector_bytes: int) -> None:
+    def __init__(self, routine: Routine, vector_bytes: int, own: bool) -> None:
         self._routine = routine
+        self._own = own
         self._bytes = vector_bytes
         self.externals: list[str] = []
         self._module = Module(vector_bytes)
@@ -123,47 +125,49 @@ class ProgramWriter:
                 part = self._part(b, function)
                 if len(names) == 1:
                     flow.clear(part, cells)
+                simple = not cells
                 while waiting and b.count < _LARGEST:
-                    self._step(part, *waiting.pop())
+                    simple = self._step(part, *waiting.pop()) and simple
                 if not waiting:
                     flow.free(part, cells)
                 if waiting or len(names) > 1:
                     b.ret()
                 else:
                     # each function takes LLVM some time, however short it is: one part needs none around it
-                    self._end(part, function)
+                    self._end(part, function, cold=simple)
         if len(names) > 1:
             b = Builder(self._module)
             with b.function("whole", "void", [("ptr", "frame")], "internal"):
                 part = self._part(b, function)
                 for name in names:
                     b.do(f"call void @{name}({FRAME})")
-                self._end(part, function)
+                self._end(part, function, cold=True)
 
-    def _end(self, part: Part, function: Function) -> None:
-        """The end of a routine: that of the whole says what was noted."""
+    def _end(self, part: Part, function: Function, cold: bool = False) -> None:
+        """The end of a routine: that of the whole says what was noted. A `cold` one is quickly done in any code."""
         b = part.b
         if function.name == _MAIN:
-            b.rename(_MAIN, "i32")
+            b.rename(_MAIN, "i32", cold=cold)
             b.ret(b.cast("trunc", b.load(I64, part.record, 8), "i32"))
         else:
-            b.rename(function.name, "void", "internal")
+            b.rename(function.name, "void", "internal", cold)
             b.ret()
 
     def _part(self, b: Builder, function: Function) -> Part:
-        return Part(b, function.memory, function.inputs, function.outputs, self.external, self._bytes)
+        own = self._own and function.name == _MAIN
+        return Part(b, function.memory, function.inputs, function.outputs, self.external, self._bytes, own)
 
-    def _step(self, part: Part, number: int, step: Step) -> None:
-        """Write the code of a step."""
+    def _step(self, part: Part, number: int, step: Step) -> bool:
+        """Write the code of a step; true if all that it does here is to call functions."""
         match step:
             case Kernel():
                 reads, writes = buffers_of(step)
                 buffers = sorted(dict.fromkeys((*reads, *writes)), key=part.place)
                 pointers = {v: part.pointer(v) for v in buffers}
                 if runs_on_threads(step, self._bytes):
-                    write_kernel(part.b, step, pointers, part.record, self._bytes, part.external)
-                else:
-                    self._common.write(part.b, step, pointers, part.record)
+                    aligned = frozenset(v for v in writes if part.is_aligned(v))
+                    return write_kernel(part.b, step, pointers, part.record, self._bytes, part.external, aligned)
+                self._common.write(part.b, step, pointers, part.record)
             case Repeated():
                 self._repeated(part, step)
             case Product():
@@ -172,6 +176,7 @@ class ProgramWriter:
                 self._lines(part, number, step)
             case Call() | Branch() | Loop():
                 flow.emit(part, number, step, self._functions)
+        return False
 
     def _loops(self, b: Builder, kernel: Kernel, pointers: Mapping[Var, Value], failed: Value) -> None:
         write_kernel(b, kernel, pointers, failed, self._bytes, _serial)
