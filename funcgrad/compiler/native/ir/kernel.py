@@ -13,8 +13,8 @@ follows a fold is computed when the loops over the folded axes have ended.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias, final
 
 import numpy as np
@@ -116,6 +116,11 @@ class Kernel:
         """What touches memory."""
         return [s for s in self.body if isinstance(s, Load | Store)]
 
+    @property
+    def buffers(self) -> list[Var]:
+        """What it reads or writes."""
+        return list(dict.fromkeys(s.buffer for s in self.accesses))
+
     def show(self, name: Namer) -> str:
         """As text."""
         axes = ", ".join(f"{n}{'↓' if i in self.folded else ''}" for i, n in enumerate(self.domain))
@@ -170,6 +175,26 @@ def operands(s: Statement) -> Iterator[Atom]:
     if isinstance(s, Load | Store):
         for offset in s.offsets:
             yield offset.index
+
+
+def reading(s: Statement, new: Mapping[Var, Atom]) -> Statement:
+    """The statement, with other operands in place of some values."""
+    if not any(x in new for x in operands(s)):
+        return s
+
+    def swap(x: Atom) -> Atom:
+        return new.get(x, x) if isinstance(x, Var) else x
+
+    match s:
+        case Load():
+            return replace(s, offsets=tuple(replace(o, index=swap(o.index)) for o in s.offsets))
+        case Compute():
+            return replace(s, inputs=tuple(map(swap, s.inputs)))
+        case Fold():
+            return replace(s, x=swap(s.x))
+        case Store():
+            offsets = tuple(replace(o, index=swap(o.index)) for o in s.offsets)
+            return replace(s, x=swap(s.x), offsets=offsets)
 
 
 def result(s: Statement) -> Var | None:

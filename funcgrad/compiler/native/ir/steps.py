@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
-from funcgrad.compiler.native.ir.kernel import Kernel, Repeated
+from funcgrad.compiler.native.ir.kernel import Kernel, Load, Repeated, Store
 from funcgrad.core.ir import Equation, Jaxpr, Namer
 from funcgrad.core.trace import Var
 from funcgrad.core.views import View
@@ -238,3 +238,25 @@ def _blocks(blocks: Sequence[Block], name: Namer) -> str:
 
 def _indented(text: str) -> str:
     return "  " + text.replace("\n", "\n  ")
+
+
+def buffers_of(step: Step) -> tuple[Sequence[Var], Sequence[Var]]:
+    """The buffers that a step reads, and those it writes."""
+    reads: list[Var]
+    writes: Sequence[Var]
+    match step:
+        case Product() | Lines():
+            reads, writes = [root for root, _ in step.operands], [step.out]
+        case Call():
+            reads, writes = [x.root for x in step.operands], step.outputs
+        case Branch():
+            reads, writes = [x.root for x in (step.number, *step.operands)], step.outputs
+        case Loop():
+            reads, writes = step.roots, step.outputs
+        case Kernel():
+            reads = [s.buffer for s in step.body if isinstance(s, Load)]
+            writes = [s.buffer for s in step.body if isinstance(s, Store)]
+        case Repeated():
+            both = [buffers_of(kernel) for kernel in step.kernels]
+            reads, writes = [v for read, _ in both for v in read], [v for _, written in both for v in written]
+    return tuple(dict.fromkeys(reads)), tuple(dict.fromkeys(writes))

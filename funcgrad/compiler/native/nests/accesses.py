@@ -106,6 +106,8 @@ class Accesses:
     def advance(self, axis: Axis, i: Value, within: set[Access]) -> None:
         """Move the places of what goes along an axis on to an index of it."""
         b = self._b
+        # what stands at one place goes on together, so that elements of one row have one beginning
+        moved: dict[tuple[str, int, str], Value] = {}
         for s in self._kernel.accesses:
             stride = axis.strides[s]
             if s not in within or not stride:
@@ -114,8 +116,11 @@ class Accesses:
             if not i.text.startswith("%"):
                 self._shifts[s] += int(i.text) * stride
                 continue
-            index = i if stride == 1 else b.op("mul", i, Value(str(stride), I64))
-            self._places[s] = b.offset(self._places[s], index, lane)
+            key = self._places[s].text, stride, lane
+            if key not in moved:
+                index = i if stride == 1 else b.op("mul", i, Value(str(stride), I64))
+                moved[key] = b.offset(self._places[s], index, lane)
+            self._places[s] = moved[key]
 
     def address(self, s: Access) -> Value:
         """Where an access begins, with the loops that the code is in."""

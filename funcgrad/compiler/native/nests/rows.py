@@ -75,8 +75,18 @@ def rows_of(
     # the loops over a row have to be within that over the rows, and no other loop within them
     if any(a.strides[s] for a in inner):
         return None
-    alone = len(others) == 1 and not s.combine and (not together or not s.view.offset % pitch) and along in outer
-    return rows if alone and reach == rows.length and rows.cost <= _SHUFFLES else None
+    if s.combine or along not in outer or rows.cost > _SHUFFLES:
+        return None
+    if len(others) == 1:
+        return rows if reach == rows.length and (not together or not s.view.offset % pitch) else None
+    return rows if together and reach == 1 and _complete(s, others, pitch) else None
+
+
+def _complete(s: Store, others: Sequence[Access], pitch: int) -> bool:
+    """True if stores write one element of each row each, and all of it together."""
+    first = min(t.view.offset for t in others)
+    alike = all(isinstance(t, Store) and not t.combine and t.view.strides == s.view.strides for t in others)
+    return alike and not first % pitch and sorted(t.view.offset - first for t in others) == list(range(pitch))
 
 
 def _within(s: Access, along: Axis, pitch: int, outer: Sequence[Axis], inner: Sequence[Axis]) -> list[Axis]:

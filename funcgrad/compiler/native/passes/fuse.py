@@ -16,13 +16,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import final
 
-from funcgrad.compiler.native.ir.kernel import Compute, Fold, Load, Offset, Store
+from funcgrad.compiler.native.ir.kernel import Compute, Fold, Kernel, Load, Offset, Store
 from funcgrad.compiler.native.ir.steps import Block, Branch, Call, Lines, Loop, Product, Routine, Schedule, Slices, Step
 from funcgrad.compiler.native.lines.running import readable
 from funcgrad.compiler.native.nests.repeated import append
 from funcgrad.compiler.native.passes.groups import Group, Operand, finished, same
 from funcgrad.compiler.native.passes.lower import Lowered
 from funcgrad.compiler.native.passes.recompute import Recomputer
+from funcgrad.compiler.native.passes.write_out import joined, with_folds_written_out
 from funcgrad.core.flow import Branched, Called, Looped
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal
 from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter, Sorting
@@ -478,13 +479,19 @@ class _Fuser:
                 root, _ = self._copied(v)
             self._store(root)
             buffers.append(root)
-        steps: list[Step] = []
+        made: list[Step] = []
         for step in (*self._first, *self._steps):
             if isinstance(step, Group):
                 kernel = finished(step) if 0 not in step.domain else None
                 if kernel is not None and kernel.body:
-                    append(steps, kernel)
+                    made.append(kernel)
             elif not isinstance(step, Lines) or 0 not in step.out.shape:
+                made.append(step)
+        steps: list[Step] = []
+        for step in joined(made, buffers, self._successors):
+            if isinstance(step, Kernel):
+                append(steps, with_folds_written_out(step))
+            else:
                 steps.append(step)
         return Schedule(steps, buffers, self._successors)
 

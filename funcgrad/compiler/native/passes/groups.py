@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from funcgrad.compiler.native.ir.kernel import Compute, Fold, Kernel, Load, Statement, Store, operands
+from funcgrad.compiler.native.ir.kernel import Compute, Fold, Kernel, Load, Statement, Store, operands, reading
 from funcgrad.compiler.native.vectormath import cost
 from funcgrad.core.ir import Atom
 from funcgrad.core.kinds import Elementwise
@@ -129,7 +129,7 @@ def _spilled(group: Group) -> list[Statement]:
                 phase[again], cost[again] = number, 1
                 group.stored.add(x)
         if late:
-            s = _with(s, late)
+            s = reading(s, late)
         out.append(s)
         if not isinstance(s, Store):
             phase[s.out] = number
@@ -152,17 +152,3 @@ def _weight(s: Statement) -> int:
     if isinstance(s, Compute):
         return work(s.primitive, s.inputs)
     return 5 if isinstance(s, Load) and s.offsets else 1
-
-
-def _with(s: Statement, new: dict[Var, Var]) -> Statement:
-    def swap(x: Atom) -> Atom:
-        return new.get(x, x) if isinstance(x, Var) else x
-
-    match s:
-        case Compute():
-            return Compute(s.out, s.primitive, tuple(map(swap, s.inputs)))
-        case Fold():
-            return Fold(s.out, s.how, swap(s.x))
-        case Store():
-            return Store(s.buffer, s.view, swap(s.x), s.offsets, s.combine)
-    return s

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from funcgrad.compiler.native.ir.kernel import Fold, Kernel, Load, Repeated, Store, operands
-from funcgrad.compiler.native.ir.steps import Branch, Call, Lines, Loop, Product, Routine, Step
+from funcgrad.compiler.native.ir.kernel import Fold, Kernel, Load, Store, operands
+from funcgrad.compiler.native.ir.steps import Loop, Routine, Step, buffers_of
 from funcgrad.core.ir import Atom
 from funcgrad.core.trace import Var
 from funcgrad.core.views import size
@@ -101,28 +101,6 @@ def is_cell(v: Var) -> bool:
 def bytes_of(v: Var) -> int:
     """The size of a buffer."""
     return CELL if is_cell(v) else size(v.shape) * v.dtype.itemsize
-
-
-def buffers_of(step: Step) -> tuple[Sequence[Var], Sequence[Var]]:
-    """The buffers that a step reads, and those it writes."""
-    reads: list[Var]
-    writes: Sequence[Var]
-    match step:
-        case Product() | Lines():
-            reads, writes = [root for root, _ in step.operands], [step.out]
-        case Call():
-            reads, writes = [x.root for x in step.operands], step.outputs
-        case Branch():
-            reads, writes = [x.root for x in (step.number, *step.operands)], step.outputs
-        case Loop():
-            reads, writes = step.roots, step.outputs
-        case Kernel():
-            reads = [s.buffer for s in step.body if isinstance(s, Load)]
-            writes = [s.buffer for s in step.body if isinstance(s, Store)]
-        case Repeated():
-            both = [buffers_of(kernel) for kernel in step.kernels]
-            reads, writes = [v for read, _ in both for v in read], [v for _, written in both for v in written]
-    return tuple(dict.fromkeys(reads)), tuple(dict.fromkeys(writes))
 
 
 @final

@@ -13,14 +13,14 @@ from typing import final
 
 from funcgrad.compiler.native.contraction import code as products
 from funcgrad.compiler.native.ir.kernel import Compute, Kernel, Load, Repeated, Store
-from funcgrad.compiler.native.ir.steps import Branch, Call, Lines, Loop, Product, Routine, Step, routines_of
+from funcgrad.compiler.native.ir.steps import Branch, Call, Lines, Loop, Product, Routine, Step, buffers_of, routines_of
 from funcgrad.compiler.native.lines import running, sorting
 from funcgrad.compiler.native.machine import blas, pool
 from funcgrad.compiler.native.machine.builder import I64, Builder, Module, Value
 from funcgrad.compiler.native.nests import repeated
 from funcgrad.compiler.native.nests.threads import runs_on_threads, write_kernel
 from funcgrad.compiler.native.routine import flow
-from funcgrad.compiler.native.routine.memory import Memory, buffers_of, plan_memory
+from funcgrad.compiler.native.routine.memory import Memory, plan_memory
 from funcgrad.compiler.native.routine.part import FRAME, Function, Part
 from funcgrad.core.errors import InternalError
 from funcgrad.core.kinds import Contraction, Running, Sorting

@@ -1,0 +1,128 @@
+"""Short axes are written out where that saves memory, or another run over a long one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+import funcgrad as fg
+import funcgrad.numpy as fnp
+from tests.jitted import working_memory
+
+RNG = np.random.default_rng(3)
+
+
+def agree(f: Any, *args: Any) -> None:
+    """Compiled and evaluated, a function gives the same, to rounding."""
+    with fg.disable_jit():
+        expected = f(*args)
+    found = fg.jit(f)(*args)
+    expected, found = (y if isinstance(y, tuple) else (y,) for y in (expected, found))
+    for a, b in zip(found, expected, strict=True):
+        assert np.asarray(a).dtype == np.asarray(b).dtype
+        eps = 1e-2 if np.asarray(b).dtype == np.float16 else 3e-5 if np.asarray(b).dtype == np.float32 else 1e-12
+        np.testing.assert_allclose(a, b, rtol=eps, atol=eps)
+
+
+def forces(x: Any, m: Any) -> Any:
+    """The accelerations of bodies that attract each other."""
+    d = x[None] - x[:, None]
+    r2 = fnp.sum(d * d, axis=2) + 0.01
+    return fnp.sum((m / (r2 * fnp.sqrt(r2)))[:, :, None] * d, axis=1)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("n", [1, 2, 9, 100, 301])
+def test_forces_between_points(n: int, axes: int) -> None:
+    agree(forces, RNG.standard_normal((n, axes)), RNG.uniform(1, 2, n))
+
+
+def test_differences_of_points_are_not_stored() -> None:
+    text = fg.jit(forces).lower(RNG.standard_normal((200, 3)), np.ones(200)).as_text("kernels")
+    assert text.count("for each of") == 1
+    assert len(re.findall("= fold ", text)) == len(re.findall("store ", text)) == 3
+    assert working_memory(fg.jit(forces), RNG.standard_normal((200, 3)), np.ones(200)) < 200 * 200 * 8
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f2", "i1", "u2", "i8", "?"])
+@pytest.mark.parametrize("fold", [fnp.sum, fnp.max, fnp.min, fnp.prod, fnp.any, fnp.argmax, fnp.argmin])
+def test_folds_of_every_dtype(fold: Any, dtype: str) -> None:
+    x = RNG.integers(0, 2, (40, 3)).astype(dtype)
+    y = RNG.integers(0, 3, (50, 3)).astype(dtype)
+
+    def f(x: Any, y: Any) -> Any:
+        both = x[:, None] * y[None]
+        inner = fold(both, axis=2)
+        return inner, fold(both, axis=1), fold(both, axis=0), fold(inner[:, :, None] * both, axis=1)
+
+    agree(f, x, y)
+
+
+def test_a_fold_over_a_long_and_a_short_axis() -> None:
+    x = RNG.standard_normal((30, 40, 3))
+    agree(lambda x: (x.sum((0, 2)), x.sum((1, 2)), x.max((0, 2)), (x * x.sum(2, keepdims=True)).sum((0, 2))), x)
+
+
+def test_nan_is_the_maximum_of_a_row() -> None:
+    x = np.where(RNG.random((50, 60, 3)) < 0.1, np.nan, RNG.standard_normal((50, 60, 3)))
+    agree(lambda x: (x * fnp.max(x, axis=2, keepdims=True)).min(axis=1), x)
+
+
+def test_what_is_written_is_not_read_later() -> None:
+    """A result in the place of an operand waits until the operand has been read to the end."""
+
+    def f(x: Any, y: Any) -> Any:
+        d = x[:, None] - y[None]
+        x = fg.at(x)[:].add(fnp.sum(d * fnp.sum(d, axis=2, keepdims=True), axis=1))
+        return fg.at(x)[1:].multiply(fnp.sum(x * x, axis=1, keepdims=True)[1:])
+
+    x, y = RNG.integers(-5, 5, (20, 3)) * 1.0, RNG.integers(-5, 5, (30, 3)) * 1.0
+    agree(f, x, y)
+    loop = lambda x, y: fg.lax.fori_loop(0, 3, lambda i, x: f(x, y) * 1e-3, x)
+    agree(loop, x, y)
+
+
+def test_positions_of_each_coordinate() -> None:
+    x, i = RNG.standard_normal((40, 3)), RNG.integers(-40, 40, (50, 3))
+    agree(lambda x, i: (fnp.take_along_axis(x, i, axis=0) * x[None, 1]).sum(axis=0), x, i)
+    agree(lambda x, i: fg.at(x)[i, fnp.arange(3)].add(1.5 * x[i, 0]), x, i)
+    agree(lambda x, i: (x[i[:, None, :], 1] * x[i, 0][:, :, None]).sum(axis=0), x, i)
+
+
+def test_gradients_of_functions_of_distances() -> None:
+    x, y = RNG.standard_normal((60, 3)), RNG.standard_normal((70, 3))
+
+    def nearest(x: Any, y: Any) -> Any:
+        return fnp.sum(fnp.min(fnp.sum((x[:, None] - y[None]) ** 2, axis=2), axis=1))
+
+    def energy(x: Any, y: Any) -> Any:
+        return fnp.sum(1 / fnp.sqrt(fnp.sum((x[:, None] - y[None]) ** 2, axis=2) + 0.1))
+
+    for f in (nearest, energy):
+        agree(fg.grad(f, argnums=(0, 1)), x, y)
+        agree(lambda x, y, f=f: fg.grad(lambda x: fnp.sum(fg.grad(f)(x, y) ** 2))(x), x, y)
+
+
+@given(st.data())
+def test_short_and_long_axes_in_any_order(data: st.DataObject) -> None:
+    lengths = data.draw(st.permutations([2, data.draw(st.sampled_from([3, 4])), 9, 17]))
+    x = RNG.integers(-3, 4, lengths) * 1.0
+    folded = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=2, unique=True))
+    later = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True))
+    how = data.draw(st.sampled_from([fnp.sum, fnp.max]))
+    turned = data.draw(st.permutations(range(4)))
+
+    def f(x: Any) -> Any:
+        d = x - fnp.flip(x, axis=data_axis)
+        inner = how(d * d, axis=tuple(folded), keepdims=True)
+        both = (inner * d + x).transpose(turned)
+        return both.sum(axis=tuple(later)), both.max(axis=tuple(later))
+
+    data_axis = data.draw(st.integers(0, 3))
+    for a, b in zip(fg.jit(f)(x), f(x), strict=True):
+        np.testing.assert_array_equal(a, b)
