@@ -53,7 +53,8 @@ _NEAR = sys.platform != "win32"
 _OLDEST = 20
 # Vectors that wait on the stack while a function is called are read back much more slowly if they are not aligned, and
 # without a frame pointer LLVM does not align them.
-_ATTRIBUTES = '\nattributes #0 = { nounwind "frame-pointer"="all" }\n'
+ATTRIBUTES = '\nattributes #0 = { nounwind "frame-pointer"="all" }\n'
+"""What functions have in common; it stands at the end of each module."""
 
 # What LLVM does with good code that takes time and makes it no faster: look for better addresses within a loop, where
 # a place in memory is written as x86 addresses it; order instructions a second time, which the processor does itself;
@@ -215,7 +216,7 @@ def _fingerprint() -> str:
     """What object code depends on besides the text."""
     at = host()
     llvm = ".".join(map(str, binding.llvm_version_info))
-    how = " ".join([_ATTRIBUTES, *_always(), "near" if _NEAR else ""])
+    how = " ".join([ATTRIBUTES, *_always(), "near" if _NEAR else ""])
     return "\n".join([binding.get_process_triple(), at.cpu, at.features, llvmlite.__version__, llvm, how])
 
 
@@ -245,7 +246,7 @@ def _parsed(text: str) -> Iterator[Any]:
     # are closed here, while the lock is held, and not when the last reference happens to go.
     context = binding.create_context()
     try:
-        module = binding.parse_assembly(text + _ATTRIBUTES, context)
+        module = binding.parse_assembly(text + ATTRIBUTES, context)
         try:
             if config.CHECK:
                 module.verify()
