@@ -246,3 +246,16 @@ def test_rows_that_are_written_one_element_after_the_other_are_right() -> None:
         x = np.random.default_rng(n).standard_normal((n, 3))
         gradient = fg.grad(potential)
         np.testing.assert_allclose(fg.jit(gradient)(x), gradient(x), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("step", [17, -17, 20])
+def test_elements_that_are_evenly_apart_are_read_at_one_address_and_fixed_distances(step: int) -> None:
+    x = np.random.default_rng(0).standard_normal((64 * abs(step), 3))
+    f = lambda x: (np.exp(x[::step, 1]), fg.at(x)[::step, 2].set(np.cos(x[::step, 0])))
+    assert "x ptr>" not in fg.jit(f).lower(x).as_text("llvm")
+    agree(f, x, rtol=1e-13)
+    agree(f, x[: 37 * abs(step)], rtol=1e-13)
+    # of five and a half vectors the last one has a mask, and no other
+    sums = lambda x, y: y * fnp.sum(x * x, axis=2)
+    y = np.ones(44)
+    agree(sums, np.random.default_rng(1).standard_normal((5, 44, 19)), y, rtol=1e-12)

@@ -23,7 +23,7 @@ from funcgrad.compiler.native.machine import blas
 from funcgrad.compiler.native.machine.blas import Blas
 from funcgrad.compiler.native.machine.builder import I64, PTR, Builder, Module, Value
 from funcgrad.compiler.native.machine.llvm import compile_text, host, load
-from funcgrad.core.views import View
+from funcgrad.core.views import View, contiguous
 
 NO_BLAS = Blas("none", 64)
 FORTRAN = blas.scipys()
@@ -74,8 +74,8 @@ def contract(spec, x1, x2, y, accumulate=False, library="blas", host_bytes=None)
     bytes_ = host_bytes or host().vector_bytes
     loaded, run, names = compiled(terms, lane, v1, v2, vy, accumulate, where, bytes_)
     table = np.array([where.addresses[name] for name in names] or [0], np.uint64)
-    need = plan(terms, lane, v1, v2, vy, bytes_, accumulate, where).call
-    scratch = np.full((need.scratch if need else 0) + 128, 0x55, np.uint8)
+    need = plan(terms, lane, v1, v2, vy, bytes_, accumulate, where).scratch
+    scratch = np.full(need + 128, 0x55, np.uint8)
     start = -scratch.ctypes.data % 64
     at = [a.ctypes.data for a in (b1, b2, by, table)]
     run(*at, scratch.ctypes.data + start)
@@ -168,6 +168,8 @@ SPECS = [
     "bij,jk->bik",
     "ijb,jkb->ikb",
     "bij,bkj->ikb",
+    "bij,nbj->nbi",
+    "nbj,bij->nbi",
     "ijk,jkl->il",
     "ijk,kjl->il",
     "bqhd,bkhd->bhqk",
@@ -216,6 +218,33 @@ def test_stacks_of_tiny_matrices(dtype, layout, n):
     """Where the vectors go along the stack, what stands between its elements is loaded with them and sorted."""
     for spec in ("bij,bj->bi", "bij,bi->bj", "ij,bj->bi", "bi,bj->ij", "bi,bj->bij", "bij,bkj->bik", "bi,bi->b"):
         check(spec, {"b": 83, "i": n, "j": n, "k": n}, dtype, (layout, layout), layout == "padded", "loops")
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i4", "?"])
+@pytest.mark.parametrize("spec", ["bij,nbj->nbi", "nbj,bij->nbi", "nj,ij->ni", "bij,nbj->bni"])
+def test_matrices_of_which_the_lanes_want_the_transposed(spec, dtype, accumulate):
+    """A small operand that is read often, and whose neighbours are those of the sum, is copied first."""
+    for n in (33, 400):
+        check(spec, {"b": 5, "i": 10, "j": 7, "n": n}, dtype, accumulate=accumulate, library="loops")
+
+
+def test_what_is_copied():
+    """The operand that has fewer elements than products; nothing where each element is read a few times."""
+
+    def copied(n, layout):
+        terms = ("bij", "nbj", "nbi")
+        lengths = {"b": 25, "i": 10, "j": 10, "n": n}
+        first, *views = (contiguous(tuple(lengths[c] for c in letters)) for letters in terms)
+        if layout == "transposed":
+            first = View(first.shape, (100, 1, 10))
+        return plan(terms, "double", first, *views, host().vector_bytes)
+
+    made = copied(1000, "rows")
+    assert made.copied is not None and made.copied.operand == 0 and made.tiling.kind == "columns"
+    assert made.scratch == 8 * 25 * 10 * 10
+    assert copied(1000, "transposed").copied is None and copied(1000, "transposed").scratch == 0
+    assert copied(4, "rows").copied is None
 
 
 def test_long_sums():

@@ -101,6 +101,72 @@ def test_a_value_that_is_computed_again_is_also_read_at_other_places(name: str) 
     np.testing.assert_allclose(fg.jit(f)(x), f(x), rtol=1e-9)
 
 
+def pairs(x: Any) -> Any:
+    d = x[None, :, :] - x[:, None, :]
+    return fnp.sum(1 / np.sqrt(fnp.sum(d * d, axis=2) + 0.01))
+
+
+def nearest(centers: Any, x: Any) -> Any:
+    d = x[:, None, :] - centers
+    return fnp.sum(fnp.min(fnp.sum(d * d, axis=2), axis=1))
+
+
+def test_differences_of_all_pairs_are_computed_again_and_not_kept() -> None:
+    """A gradient needs them along three axes; what is kept is one number for each pair, or two."""
+    x = X[:, :3]
+    number = 8 * len(x) ** 2
+    assert arena(fg.grad(pairs), x) < 1.2 * number
+    np.testing.assert_allclose(fg.jit(fg.grad(pairs))(x), fg.grad(pairs)(x), rtol=1e-9)
+    centers, points = X[:10, :4], np.random.default_rng(3).standard_normal((300, 4))
+    number = 8 * len(centers) * len(points)
+    assert arena(fg.grad(nearest), centers, points) < 1.2 * (number + number / 8)
+    np.testing.assert_allclose(fg.jit(fg.grad(nearest))(centers, points), fg.grad(nearest)(centers, points), rtol=1e-9)
+
+
+def test_a_smaller_value_is_kept_in_place_of_a_larger_one() -> None:
+    """The cotangent of each difference, of which there are three for each pair, is made of one number and it."""
+
+    def f(x: Any) -> Any:
+        d = x[None, :, :] - x[:, None, :]
+        scaled = d / fnp.sum(d * d + 1, axis=2, keepdims=True) * 2.0
+        forces = np.exp(-fnp.sum(d * d, axis=2))[:, :, None] * d
+        return fnp.sum(forces, axis=0), fnp.sum(forces, axis=1), fnp.sum(scaled, axis=0)
+
+    x = X[:, :3]
+    number = 8 * len(x) ** 2
+    assert arena(lambda x: f(x)[:2], x) < 1.2 * number
+    for got, expected in zip(fg.jit(f)(x), f(x), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-9)
+
+
+def test_what_is_made_of_arguments_joins_the_loops_of_other_operands() -> None:
+    def f(m: Any, x: Any) -> Any:
+        r = np.sqrt(fnp.sum((x[None, :, :] - x[:, None, :]) ** 2, axis=2) + 0.01)
+        return m[:, None] * m / r
+
+    args = X[:, 0], X[:, 1:4]
+    kernels = fg.jit(f).lower(*args).as_text("kernels")
+    assert kernels.count("for each") == 1, kernels
+    np.testing.assert_allclose(fg.jit(f)(*args), f(*args), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("written", [True, False])
+def test_a_value_is_computed_again_from_what_it_was_made_of(name: str, written: bool) -> None:
+    view = VIEWS[name]
+
+    def f(x: Any) -> Any:
+        t = np.sin(x)
+        d = 2 * t + x[:1]
+        folded = fnp.sum(d * d, axis=0)
+        after = fg.at(t)[1:3].set(7.0) if written else t[::-1]
+        return view(d) + folded, after, fnp.max(view(d) * after, axis=1)
+
+    x = X[:, :40]
+    for got, expected in zip(fg.jit(f)(x), f(x), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-9)
+
+
 def test_memory_of_a_result_serves_before_the_result_is_there() -> None:
     x = np.random.default_rng(2).standard_normal((200, 200))
     f = lambda x: ((x @ x) @ x).sum(axis=0) * x

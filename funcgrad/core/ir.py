@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
@@ -244,6 +245,15 @@ def live(equations: Sequence[Equation], outputs: Sequence[Atom], have: Set[Var] 
             kept.append(equation)
             needed.update(a for a in equation.inputs if isinstance(a, Var) and a not in have)
     return kept[::-1]
+
+
+def last_reads(jaxpr: Jaxpr) -> dict[Var, float]:
+    """The number of the equation that reads a variable last; infinity for outputs."""
+    last: dict[Var, float] = {}
+    for number, equation in enumerate(jaxpr.equations):
+        last.update(dict.fromkeys((x for x in equation.inputs if isinstance(x, Var)), number))
+    last.update(dict.fromkeys((x for x in jaxpr.outputs if isinstance(x, Var)), math.inf))
+    return last
 
 
 @functools.lru_cache(maxsize=4096)

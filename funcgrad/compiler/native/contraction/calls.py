@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias, final
 
-from funcgrad.compiler.native.contraction.dims import Dim, Dims, Product, copy, seconds_of_memory, volume
+from funcgrad.compiler.native.contraction.dims import Dim, Dims, Product, pack, seconds_of_memory, volume
 from funcgrad.compiler.native.machine.blas import Blas
 from funcgrad.compiler.native.machine.builder import I32, I64, PTR, Builder, Type, Value, constant
 
@@ -84,7 +84,7 @@ def best_call(product: Product, lane: str, blas: Blas) -> tuple[Call, float] | N
 
 def _packed_calls(product: Product, packs: tuple[bool, ...], lane: str, blas: Blas) -> Iterator[Call]:
     """The calls that are possible if some of x1, x2 and y are packed."""
-    packed, copies = _pack(product, packs)
+    packed, copies = pack(product, packs)
     places, scratch = [], 0
     for k, made in enumerate(copies):
         places.append(scratch)
@@ -129,49 +129,6 @@ def _matrix(row: Dim, column: Dim, operand: int) -> tuple[bool, int] | None:
     if down == 1 and right >= row.length:
         return True, right
     return None
-
-
-def _pack(product: Product, packs: Sequence[bool]) -> tuple[Product, list[Product | None]]:
-    """The product with some operands contiguous, in the order of the roles, and the copies that make them so."""
-    if not any(packs):
-        return product, [None, None, None]
-    dims = {
-        "batch": list(product.batch),
-        "rows": list(product.rows),
-        "columns": list(product.columns),
-        "inner": sorted(product.inner, key=lambda d: (-d.strides[1 if packs[0] else 0], -d.strides[0])),
-    }
-    if packs[2]:
-        dims["rows"].sort(key=lambda d: -d.strides[0])
-        dims["columns"].sort(key=lambda d: -d.strides[1])
-    strides = {d: list(d.strides) for role in dims.values() for d in role}
-    copies: list[Product | None] = [None, None, None]
-    offsets = list(product.offsets)
-    orders = (("batch", "rows", "inner"), ("batch", "inner", "columns"), ("batch", "rows", "columns"))
-    for k, order in enumerate(orders):
-        if packs[k]:
-            copies[k] = _contiguous([d for role in order for d in dims[role]], k, offsets[k], strides)
-            offsets[k] = 0
-    batch, rows, columns, inner = (
-        tuple(Dim(d.length, (strides[d][0], strides[d][1], strides[d][2])) for d in role) for role in dims.values()
-    )
-    o1, o2, oy = offsets
-    packed = Product(batch, rows, columns, inner, (o1, o2, oy), exchanged=product.exchanged).merged()
-    return packed, copies
-
-
-def _contiguous(dims: Sequence[Dim], k: int, offset: int, strides: dict[Dim, list[int]]) -> Product:
-    """Make operand `k` contiguous over `dims`; the copy to it, or for the result, from it."""
-    step = 1
-    moved = []
-    for d in reversed(dims):
-        if d.strides[k]:
-            strides[d][k] = step
-            moved.append((d.length, d.strides[k], step))
-            step *= d.length
-    if k == 2:
-        return copy([(n, t, s) for n, s, t in moved], target=offset)
-    return copy(moved, source=offset)
 
 
 def seconds(call: Call, lane: str) -> float:

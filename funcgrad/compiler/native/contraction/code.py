@@ -21,10 +21,10 @@ import numpy as np
 from funcgrad.compiler.native.contraction.calls import Call, CallWriter, Externals, best_call
 from funcgrad.compiler.native.contraction.dims import Product, Terms, product, seconds_of_memory
 from funcgrad.compiler.native.contraction.loops import TileWriter
-from funcgrad.compiler.native.contraction.tiles import Lane, Tiling, best_tiling, lane_of
+from funcgrad.compiler.native.contraction.tiles import Copied, Lane, Tiling, best_packed, best_tiling, lane_of
 from funcgrad.compiler.native.machine import blas
 from funcgrad.compiler.native.machine.blas import Blas
-from funcgrad.compiler.native.machine.builder import Builder, Value, constant
+from funcgrad.compiler.native.machine.builder import Builder, Type, Value, constant
 from funcgrad.core.errors import InternalError
 from funcgrad.core.views import View
 
@@ -78,7 +78,17 @@ class Cost:
 @final
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a contraction is computed: by a tiling or by calls, or not at all if the result has no elements."""
+    """How a contraction is computed: by a tiling or by calls, or not at all if the result has no elements.
+
+    Attributes:
+        product: What to compute.
+        lane: The type of the elements.
+        tiling: The tiles, if loops of our own compute it.
+        call: The calls, if BLAS does.
+        library: The BLAS.
+        seconds: About how long it takes on one core.
+        copied: Which operand the tiles read a copy of.
+    """
 
     product: Product | None
     lane: Lane
@@ -86,6 +96,14 @@ class Plan:
     call: Call | None
     library: Blas
     seconds: float
+    copied: Copied | None = None
+
+    @property
+    def scratch(self) -> int:
+        """How many bytes of memory it needs for copies."""
+        if self.call is not None:
+            return self.call.scratch
+        return 0 if self.copied is None else Type(self.lane.memory).bits // 8 * self.copied.moves.size(2)
 
 
 def has_code(*dtypes: np.dtype) -> bool:
@@ -105,8 +123,7 @@ def scratch_bytes(
     terms: Terms, lane: str, x1: View, x2: View, y: View, host_bytes: int, accumulate: bool = False
 ) -> int:
     """How much scratch memory `emit` needs for operands of these views, aligned to 64 bytes."""
-    call = plan(terms, lane, x1, x2, y, host_bytes, accumulate).call
-    return 0 if call is None else call.scratch
+    return plan(terms, lane, x1, x2, y, host_bytes, accumulate).scratch
 
 
 def cost(terms: Terms, lane: str, x1: View, x2: View, y: View, host_bytes: int, accumulate: bool = False) -> Cost:
@@ -152,6 +169,8 @@ def emit(
     if made.call is not None:
         _emit_call(b, made, made.call, pointers, externals, host_bytes, accumulate, scratch)
     elif made.tiling is not None:
+        if made.copied is not None:
+            pointers = _copied(b, made.copied, made.lane, pointers, host_bytes, scratch)
         _emit_tiling(b, made.tiling, made.lane, pointers, accumulate)
 
 
@@ -216,11 +235,21 @@ def plan(
     found = best_call(p, lane, used)
     if found is not None and (found[1] < _WORTH or found[0].inner.length * _area(found[0]) >= _LARGE):
         return Plan(p, elements, None, found[0], used, found[1])
-    tiling, cycles = best_tiling(p, elements, 32 if host_bytes >= 64 else 16, accumulate)
+    registers = _registers(host_bytes)
+    tiling, cycles = best_tiling(p, elements, registers, accumulate)
+    copied = None
+    packed = best_packed(p, elements, registers, accumulate)
+    if packed is not None and packed[2] < cycles:
+        tiling, copied, cycles = packed
     loops = max(cycles * _CYCLE, seconds_of_memory(_traffic(tiling, _size(lane))))
     if found is not None and not (loops < 0.8 * found[1] and found[1] - loops > _WORTH):
         return Plan(p, elements, None, found[0], used, found[1])
-    return Plan(p, elements, tiling, None, used, loops)
+    return Plan(p, elements, tiling, None, used, loops, copied)
+
+
+def _registers(host_bytes: int) -> int:
+    """How many vector registers the machine has."""
+    return 32 if host_bytes >= 64 else 16
 
 
 def _area(call: Call) -> int:
@@ -270,21 +299,45 @@ def _emit_call(
     """Copy what is to be packed, call BLAS, and copy the result back."""
     order = (1, 0, 2) if call.product.exchanged else (0, 1, 2)
     buffers = [pointers[k] for k in order]
-    registers = 32 if host_bytes >= 64 else 16
 
     def copy(p: Product, source: Value, target: Value, add: bool) -> None:
-        tiling, _ = best_tiling(p, made.lane, registers, add)
-        _emit_tiling(b, tiling, made.lane, (source, source, target), add)
+        _emit_copy(b, p, made.lane, source, target, host_bytes, add)
 
     original = list(buffers)
     for k, moved in enumerate(call.packed):
         if moved is not None:
-            if scratch is None:
-                raise InternalError("contraction: no scratch memory was given, but operands are to be packed")
-            buffers[k] = b.offset(scratch, call.places[k], "i8")
+            buffers[k] = b.offset(_given(scratch), call.places[k], "i8")
             if k < 2:
                 copy(moved, original[k], buffers[k], False)
     add = accumulate and call.packed[2] is None
     CallWriter(b, call, made.lane.memory, made.library, externals, add).write(*buffers)
     if call.packed[2] is not None:
         copy(call.packed[2], buffers[2], original[2], accumulate)
+
+
+def _copied(
+    b: Builder,
+    copied: Copied,
+    lane: Lane,
+    pointers: tuple[Value, Value, Value],
+    host_bytes: int,
+    scratch: Value | None,
+) -> tuple[Value, Value, Value]:
+    """Copy an operand; the addresses with that of the copy."""
+    target = _given(scratch)
+    _emit_copy(b, copied.moves, lane, pointers[copied.operand], target, host_bytes)
+    x1, x2, y = pointers
+    return (x1, target, y) if copied.operand else (target, x2, y)
+
+
+def _emit_copy(
+    b: Builder, p: Product, lane: Lane, source: Value, target: Value, host_bytes: int, add: bool = False
+) -> None:
+    tiling, _ = best_tiling(p, lane, _registers(host_bytes), add)
+    _emit_tiling(b, tiling, lane, (source, source, target), add)
+
+
+def _given(scratch: Value | None) -> Value:
+    if scratch is None:
+        raise InternalError("contraction: no scratch memory was given, but operands are to be packed")
+    return scratch

@@ -148,6 +148,49 @@ def copy(dims: Sequence[tuple[int, int, int]], source: int = 0, target: int = 0)
     return Product((), rows, (), (), (source, 0, target), (0,)).merged()
 
 
+def pack(product: Product, packs: Sequence[bool]) -> tuple[Product, list[Product | None]]:
+    """The product with some operands contiguous, in the order of the roles, and the copies that make them so."""
+    if not any(packs):
+        return product, [None, None, None]
+    dims = {
+        "batch": list(product.batch),
+        "rows": list(product.rows),
+        "columns": list(product.columns),
+        "inner": sorted(product.inner, key=lambda d: (-d.strides[1 if packs[0] else 0], -d.strides[0])),
+    }
+    if packs[2]:
+        dims["rows"].sort(key=lambda d: -d.strides[0])
+        dims["columns"].sort(key=lambda d: -d.strides[1])
+    strides = {d: list(d.strides) for role in dims.values() for d in role}
+    copies: list[Product | None] = [None, None, None]
+    offsets = list(product.offsets)
+    orders = (("batch", "rows", "inner"), ("batch", "inner", "columns"), ("batch", "rows", "columns"))
+    for k, order in enumerate(orders):
+        if packs[k]:
+            copies[k] = _contiguous([d for role in order for d in dims[role]], k, offsets[k], strides)
+            offsets[k] = 0
+    batch, rows, columns, inner = (
+        tuple(Dim(d.length, (strides[d][0], strides[d][1], strides[d][2])) for d in role) for role in dims.values()
+    )
+    o1, o2, oy = offsets
+    packed = Product(batch, rows, columns, inner, (o1, o2, oy), exchanged=product.exchanged).merged()
+    return packed, copies
+
+
+def _contiguous(dims: Sequence[Dim], k: int, offset: int, strides: dict[Dim, list[int]]) -> Product:
+    """Make operand `k` contiguous over `dims`; the copy to it, or for the result, from it."""
+    step = 1
+    moved = []
+    for d in reversed(dims):
+        if d.strides[k]:
+            strides[d][k] = step
+            moved.append((d.length, d.strides[k], step))
+            step *= d.length
+    if k == 2:
+        return copy([(n, t, s) for n, s, t in moved], target=offset)
+    return copy(moved, source=offset)
+
+
 def _strides(c: str, terms: Terms, views: tuple[View, View, View]) -> tuple[int, int, int]:
     first, second, out = (
         view.strides[letters.index(c)] if c in letters else 0 for letters, view in zip(terms, views, strict=True)

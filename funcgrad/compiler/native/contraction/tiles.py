@@ -8,6 +8,9 @@ dim, of which there are three kinds:
     inner     y[m, n]     += x1[m, k:k+W] · x2[k:k+W, n]        the lanes are added up at the end
 
 Rows are columns of the product with its operands exchanged. Which dim is best is estimated in cycles.
+
+Lanes along columns want these side by side in x2. Where they are not, x2 is copied first, if each of its elements is
+read often.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
-from funcgrad.compiler.native.contraction.dims import Dim, Dims, Product, volume
+from funcgrad.compiler.native.contraction.dims import Dim, Dims, Product, pack, volume
 
 Kind: TypeAlias = Literal["columns", "batch", "inner", "none"]
 Block: TypeAlias = tuple[int, int]
@@ -26,6 +29,8 @@ Block: TypeAlias = tuple[int, int]
 _UNROLLED = 4
 # products in a tile that are written out; each costs compile time
 _WRITTEN = 48
+# an operand each of whose elements is read so often is worth copying
+_OFTEN = 16
 # strides up to which neighbouring vectors are loaded together and sorted by shuffles
 _GROUPED = 4
 NO_DIM = Dim(1, (0, 0, 0))
@@ -139,6 +144,39 @@ def best_tiling(product: Product, lane: Lane, registers: int, exact: bool = Fals
     found = [(cycles(t, lane), k, t) for k, t in enumerate(_tilings(product, lane, registers, exact))]
     estimate, _, tiling = min(found, key=lambda f: f[:2])
     return tiling, estimate
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """An operand that is copied before the tiles are computed: which one, x1 or x2, and how."""
+
+    operand: int
+    moves: Product
+
+
+def best_packed(
+    product: Product, lane: Lane, registers: int, exact: bool = False
+) -> tuple[Tiling, Copied, float] | None:
+    """The best tiling with a copy of an operand, in which lanes are side by side, and the cycles of both.
+
+    None if no operand is worth copying.
+    """
+    found: list[tuple[float, int, Tiling, Copied]] = []
+    for k, p in enumerate((product, product.swapped())):
+        askew = any(d.strides[1] != 1 and d.strides[2] == 1 and d.length > 1 for d in p.columns)
+        if not askew or p.multiplications < _OFTEN * p.size(1) or p.factors != (0, 1):
+            continue
+        packed, copies = pack(p, (False, True, False))
+        moved = copies[1]
+        assert moved is not None
+        tiling, estimate = best_tiling(packed, lane, registers, exact)
+        _, copying = best_tiling(moved, lane, registers)
+        found.append((estimate + copying, k, tiling, Copied(1 - k, moved)))
+    if not found:
+        return None
+    estimate, _, tiling, copied = min(found, key=lambda f: f[:2])
+    return tiling, copied, estimate
 
 
 def _tilings(product: Product, lane: Lane, registers: int, exact: bool) -> Iterator[Tiling]:

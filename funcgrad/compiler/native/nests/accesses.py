@@ -6,7 +6,7 @@ shuffles (see `rows`), or an address for each lane.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias, final
@@ -149,12 +149,7 @@ class Accesses:
             return [from_memory(b, x, s.buffer.dtype) for x in self._taken_apart(s, rows, here)]
         out = []
         for place, spread in self._targets(s, here):
-            if place.type.lanes > 1:
-                x = self._gather(type.lane, place, size, here.mask)
-            elif spread:
-                x = self._consecutive(s, type.lane, place, size, here.mask, spread)
-            else:
-                x = b.load(type, place, size)
+            x = self._spread(type.lane, place, size, here.mask, spread)
             out.append(from_memory(b, x, s.buffer.dtype))
         return out
 
@@ -216,7 +211,10 @@ class Accesses:
     # ── other elements
 
     def _targets(self, s: Access, here: Here) -> list[tuple[Value, int]]:
-        """For each vector its address and its stride: 1, −1, or 0 for one element; or addresses, one for each lane."""
+        """For each vector its address and its stride, 0 for one element; or addresses, one for each lane.
+
+        The stride is 1 or −1 if a mask says which lanes count.
+        """
         b, lane = self._b, memory_lane(s.buffer.dtype)
         place = b.offset(self._places[s], self._shifts[s], lane)
         shifts: list[Lanes] = []
@@ -232,8 +230,8 @@ class Accesses:
         out = []
         for u in range(here.vectors):
             at = b.offset(place, u * lanes * stride, lane)
-            if stride in (1, -1) and not shifts:
-                out.append((at if stride == 1 else b.offset(at, 1 - lanes, lane), stride))
+            if not shifts and (stride in (1, -1) or here.mask is None):
+                out.append((at if stride != -1 else b.offset(at, 1 - lanes, lane), stride))
                 continue
             type = Type("i64", lanes)
             index = b.op("mul", b.iota(type), constant(type, stride)) if stride else constant(type, 0)
@@ -269,7 +267,29 @@ class Accesses:
             out.append(b.select(wrong, b.like(x, 0), x))
         return out
 
-    def _consecutive(self, s: Access, lane: str, place: Value, size: int, mask: Value | None, stride: int) -> Value:
+    def _spread(self, lane: str, place: Value, size: int, mask: Value | None, stride: int) -> Value:
+        """What stands at the target of an access, or at the targets of its lanes."""
+        if place.type.lanes > 1:
+            return self._gather(lane, place, size, mask)
+        if not stride:
+            return self._b.load(Type(lane), place, size)
+        if stride in (1, -1):
+            return self._consecutive(lane, place, size, mask, stride)
+        return self._singly(lane, self._places_apart(place, lane, stride), size)
+
+    def _places_apart(self, place: Value, lane: str, stride: int) -> list[Value]:
+        return [self._b.offset(place, i * stride, lane) for i in range(self._nest.lanes)]
+
+    def _singly(self, lane: str, places: Sequence[Value], size: int) -> Value:
+        """The elements at some places, one after the other."""
+        b, type = self._b, Type(lane, len(places))
+        # in many processors faster than the instruction that gathers
+        x = Value("poison", type)
+        for i, place in enumerate(places):
+            x = b.emit(f"insertelement {x}, {b.load(Type(lane), place, size)}, i64 {i}", type)
+        return x
+
+    def _consecutive(self, lane: str, place: Value, size: int, mask: Value | None, stride: int) -> Value:
         b, lanes = self._b, self._nest.lanes
         type = Type(lane, lanes)
         order = list(range(lanes))[::-1]
@@ -288,12 +308,7 @@ class Accesses:
     def _gather(self, lane: str, places: Value, size: int, mask: Value | None) -> Value:
         b, type = self._b, Type(lane, places.type.lanes)
         if mask is None:
-            # in many processors faster than the instruction that gathers
-            x = Value("poison", type)
-            for i in range(type.lanes):
-                one = b.load(Type(lane), b.lane(places, i), size)
-                x = b.emit(f"insertelement {x}, {one}, i64 {i}", type)
-            return x
+            return self._singly(lane, [b.lane(places, i) for i in range(type.lanes)], size)
         name = f"llvm.masked.gather.{type.suffix}.{places.type.suffix}"
         b.module.declare_text(name, f"declare {type} @{name}({places.type}, {mask.type}, {type})")
         at = f"{places.type} align {size} {places.text}"
@@ -319,10 +334,7 @@ class Accesses:
                 continue
             x = b.splat(x, self._nest.lanes)
             if s.combine is not None:
-                if place.type.lanes > 1:
-                    there = self._gather(x.type.lane, place, size, here.mask)
-                else:
-                    there = self._consecutive(s, x.type.lane, place, size, here.mask, spread)
+                there = self._spread(x.type.lane, place, size, here.mask, spread)
                 both = combine(b, s.combine, from_memory(b, there, dtype), from_memory(b, x, dtype), dtype)
                 x = to_memory(b, both, dtype)
             if here.mask is None and spread == 1 and s.buffer in self._streamed:
@@ -334,6 +346,10 @@ class Accesses:
         b = self._b
         if place.type.lanes > 1:
             self._scatter(x, place, size, mask)
+            return
+        if stride not in (1, -1):
+            for i, at in enumerate(self._places_apart(place, x.type.lane, stride)):
+                b.store(b.lane(x, i), at, size)
             return
         if stride == -1:
             order = list(range(x.type.lanes))[::-1]

@@ -250,7 +250,8 @@ def _unroll(kernel: Kernel, along: Axis, lanes: int, depends: Mapping[Var | Stor
     work = apart + sum(_weight(s) * _copies(s, along, depends) for s in _within(kernel, along, depends))
     folds = any(isinstance(s, Fold) for s in kernel.body)
     wanted = 4 if work <= (12 if folds else 6) else 2 if work <= 24 else 1
-    while wanted > 1 and along.length < wanted * lanes:
+    # whole vectors that are left have a mask, with which the processor gathers slowly
+    while wanted > 1 and (along.length < wanted * lanes or (apart and along.length % (wanted * lanes) >= lanes)):
         wanted //= 2
     return wanted
 

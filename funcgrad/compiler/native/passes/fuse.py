@@ -12,7 +12,6 @@ them runs over the same row again, while that is still in the cache.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import final
 
@@ -25,7 +24,7 @@ from funcgrad.compiler.native.passes.lower import Lowered
 from funcgrad.compiler.native.passes.recompute import Recomputer
 from funcgrad.compiler.native.passes.write_out import joined, with_folds_written_out
 from funcgrad.core.flow import Branched, Called, Looped
-from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal
+from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, last_reads
 from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter, Sorting
 from funcgrad.core.trace import Var
 from funcgrad.core.types import Shape
@@ -57,6 +56,8 @@ class _Fuser:
         inputs = jaxpr.inputs
         self._routines = routines
         self._inputs = set(inputs)
+        # what is there before the first step, and stays
+        self._ready = set(inputs)
         # for an input that may be overwritten, the output that may be the same buffer
         self._pairs = {inputs[i]: k for i, k in pairs}
         self._places: dict[Var, tuple[Var, View]] = {v: (v, contiguous(v.shape)) for v in inputs}
@@ -67,11 +68,11 @@ class _Fuser:
         self._latest: dict[Shape, Group] = {}
         self._group_of: dict[Var, Group] = {}
         # the number of the equation that reads a variable last, and of the last one that reads from a buffer
-        self._last = _last_reads(jaxpr)
+        self._last = last_reads(jaxpr)
         self._until: dict[Var, float] = {v: self._last.get(v, -1) for v in inputs}
         self._number = 0
         self._successors: dict[Var, Var] = {}
-        self._recomputer = Recomputer(self._inputs, self._successors, self._load, self._group_of)
+        self._recomputer = Recomputer(self._ready, self._successors, self._group_of, self._load, self._define)
         # for a buffer that goes on in the memory of an input, that input
         self._given: dict[Var, Var] = {v: v for v in inputs}
         for self._number, equation in enumerate(jaxpr.equations):
@@ -300,7 +301,9 @@ class _Fuser:
         known = group.loads.get(key)
         if known is None:
             known = group.loads[key] = Var((), root.dtype, root.weak)
-            group.body.append(Load(known, root, View(view.shape, view.canonical, view.offset)))
+            place = View(view.shape, view.canonical, view.offset)
+            group.sources[known] = root, place
+            group.body.append(Load(known, root, place))
         return known
 
     def _whole(self, x: Atom) -> Var:
@@ -347,6 +350,7 @@ class _Fuser:
         group = Group(-1, (), None)
         group.body.append(Store(out, contiguous(()), x))
         self._first.append(group)
+        self._ready.add(out)
         self._made[out] = -1
         self._places[out] = (out, contiguous(()))
         return out
@@ -385,13 +389,18 @@ class _Fuser:
             return True
         strides = group.values.get(x.root)
         if strides is None:
-            return self._made[x.root] < group.number
+            there = self._made[x.root] < group.number
+            return there or self._recomputer.possible(group, x.root, over(x.view))
         view = over(x.view)
         return view.canonical == strides and view.offset == 0
 
     def _candidates(self, shape: Shape, roots: Sequence[Var], least: int = -1) -> list[Group]:
-        """The nests that an operation might join: that of its last operand, and the last one over its shape."""
-        last = max((self._made[root] for root in roots), default=-1)
+        """The nests that an operation might join: that of its last operand, and the last one over its shape.
+
+        What is made of inputs can be made again in the nest of another operand.
+        """
+        fixed = [root for root in roots if not self._recomputer.movable(root)]
+        last = max((self._made[root] for root in fixed or roots), default=-1)
         found = []
         if last >= 0:
             step = self._steps[last]
@@ -410,7 +419,7 @@ class _Fuser:
 
     def _define(self, group: Group, s: Compute | Fold | Load, strides: tuple[int, ...]) -> None:
         group.body.append(s)
-        self._recomputer.note(s)
+        self._recomputer.note(group, s)
         group.values[s.out] = strides
         self._made[s.out] = group.number
         self._group_of[s.out] = group
@@ -494,12 +503,3 @@ class _Fuser:
             else:
                 steps.append(step)
         return Schedule(steps, buffers, self._successors)
-
-
-def _last_reads(jaxpr: Jaxpr) -> dict[Var, float]:
-    """The number of the equation that reads a variable last; infinity for outputs."""
-    last: dict[Var, float] = {}
-    for number, equation in enumerate(jaxpr.equations):
-        last.update(dict.fromkeys((x for x in equation.inputs if isinstance(x, Var)), number))
-    last.update(dict.fromkeys((x for x in jaxpr.outputs if isinstance(x, Var)), math.inf))
-    return last

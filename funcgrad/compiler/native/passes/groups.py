@@ -32,6 +32,8 @@ class Group:
         self.values: dict[Var, tuple[int, ...]] = {}
         self.stored: set[Var] = set()
         self.loads: dict[tuple[Var, tuple[int, ...], int], Var] = {}
+        # for each value that is loaded, where from
+        self.sources: dict[Var, tuple[Var, View]] = {}
 
     @property
     def full(self) -> tuple[int, ...]:
