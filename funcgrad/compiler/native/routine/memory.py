@@ -158,13 +158,14 @@ class _Chains:
         return head not in self.inputs or self._pairs.get(head) is into
 
     def _share_kernel(self, i: int, kernel: Kernel) -> None:
+        reads, _ = buffers_of(kernel)
         for s in kernel.body:
             if not isinstance(s, Store) or s.combine or s.offsets:
                 continue
             # a buffer that is there already, or is not all written here, holds something else
             if self.first[s.buffer] < i or size(kernel.domain) != size(s.buffer.shape):
                 continue
-            for x in buffers_of(kernel)[0]:
+            for x in reads:
                 if self._ends(x, i, s.buffer) and _fits(x, s, kernel):
                     self._link(x, s.buffer)
                     break

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -233,9 +233,12 @@ def has_code(equation: Equation) -> bool:
     primitive = equation.primitive
     assert isinstance(primitive, Elementwise)
     out = equation.outputs[0]
+    key = key_of(primitive)
+    if key in _TABLE and out.dtype.kind == "f" and all(x.dtype == out.dtype for x in equation.inputs):
+        # the usual case, decided without a look at NumPy's rules
+        return lane_of(out.dtype) is not None
     if any(lane_of(x.dtype) is None for x in (*equation.inputs, out)):
         return False
-    key = key_of(primitive)
     if key in ("convert", "select", "weaken"):
         return True
     if key is np.power:
@@ -263,11 +266,16 @@ def _loop(primitive: Elementwise, inputs: Sequence[Typed]) -> tuple[DType, ...] 
         # a comparison of Python numbers only is no matter for NumPy's rules
         weak = all(x.weak for x in inputs)
         try:
-            return tuple(ufunc.resolve_dtypes((*(x.dtype if weak else promotable(x) for x in inputs), None)))
+            return _resolved(ufunc, *(x.dtype if weak else promotable(x) for x in inputs))
         except TypeError:
             return None
     out: DType = primitive.out_type(*inputs).dtype
     return (*(out for _ in inputs), out) if is_inexact(out) else None
+
+
+@cache
+def _resolved(ufunc: np.ufunc, *dtypes: Any) -> tuple[DType, ...]:
+    return tuple(ufunc.resolve_dtypes((*dtypes, None)))
 
 
 def code(b: Builder, primitive: Elementwise, xs: Sequence[Value], atoms: Sequence[Atom], out: Var) -> Value:
