@@ -87,6 +87,26 @@ def test_what_is_written_is_not_read_later() -> None:
     agree(loop, x, y)
 
 
+@pytest.mark.parametrize("n, m", [(20, 30), (7, 64), (300, 1)])
+def test_what_is_folded_and_returned(n: int, m: int) -> None:
+    def f(p: Any, q: Any) -> Any:
+        d = p[:, None] - q[None]
+        x = d * fnp.sum(d * d, axis=2, keepdims=True)
+        return x.sum(axis=1), x.sum(axis=0), fg.at(x)[0].set(1.0)
+
+    agree(f, RNG.standard_normal((n, 3)), RNG.standard_normal((m, 3)))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_elements_of_a_row_that_are_made_in_several_runs(axis: int) -> None:
+    def f(x: Any) -> Any:
+        y = x - fnp.max(x, axis=axis, keepdims=True)
+        return fnp.stack([x, y, fnp.exp(y)], axis=2), fnp.stack([y, y / fnp.sum(y, axis=axis, keepdims=True)], axis=2)
+
+    agree(f, RNG.standard_normal((60, 80)))
+    agree(f, RNG.standard_normal((64, 64)))
+
+
 def test_positions_of_each_coordinate() -> None:
     x, i = RNG.standard_normal((40, 3)), RNG.integers(-40, 40, (50, 3))
     agree(lambda x, i: (fnp.take_along_axis(x, i, axis=0) * x[None, 1]).sum(axis=0), x, i)

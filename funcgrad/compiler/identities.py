@@ -10,7 +10,7 @@ value, with another term, or with None.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import Any, TypeAlias, final
@@ -94,6 +94,20 @@ def parameters_key(primitive: Primitive) -> Any:
         return primitive
     floats = tuple([repr(x) for name in names if isinstance(x := getattr(primitive, name), float | complex)])
     return (primitive, floats) if floats else primitive
+
+
+def application_key(primitive: Primitive, inputs: Sequence[Atom], outputs: Sequence[Var]) -> Any:
+    """What equal applications have in common; None if the primitive cannot be compared."""
+    key = (
+        parameters_key(primitive),
+        tuple([literal_key(x) if isinstance(x, Literal) else x for x in inputs]),
+        tuple([(v.shape, v.dtype, v.weak) for v in outputs]),
+    )
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
 
 
 @cache

@@ -17,9 +17,8 @@ from funcgrad.compiler.identities import (
     READS_THROUGH,
     TABLE,
     Term,
+    application_key,
     key_of,
-    literal_key,
-    parameters_key,
     same_type,
     unrepeated,
 )
@@ -113,7 +112,7 @@ class _Rewriter:
                 if not isinstance(simplest, Term):
                     return (simplest,)
                 primitive, inputs = simplest.primitive, simplest.inputs
-            key = _key(primitive, inputs, outputs)
+            key = application_key(primitive, inputs, outputs)
             if key is not None:
                 earlier = self._earlier.setdefault(key, outputs)
                 if earlier is not outputs:
@@ -175,17 +174,3 @@ def _folded(term: Term) -> Literal | None:
     if y.__class__ is int and not -_LARGEST_INT <= y < _LARGEST_INT:
         return None
     return Literal(y) if type_of(y) == term.type else None
-
-
-def _key(primitive: Primitive, inputs: tuple[Atom, ...], outputs: tuple[Var, ...]) -> Any:
-    """What equal applications have in common; None if the primitive cannot be compared."""
-    key = (
-        parameters_key(primitive),
-        tuple([literal_key(x) if isinstance(x, Literal) else x for x in inputs]),
-        tuple([(v.shape, v.dtype, v.weak) for v in outputs]),
-    )
-    try:
-        hash(key)
-    except TypeError:
-        return None
-    return key

@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
-from funcgrad.compiler.native.ir.kernel import Access, Kernel, Load, Statement, Store
+from funcgrad.compiler.native.ir.kernel import Access, Fold, Kernel, Load, Statement, Store, operands, result
 from funcgrad.compiler.native.nests.axis import Axis
+from funcgrad.core.ir import Atom
 from funcgrad.core.views import View, size
 
 # rows up to this length are taken apart, if it takes so many shuffles for each vector
@@ -72,14 +73,16 @@ def rows_of(
     others = [t for t in kernel.accesses if t.buffer is s.buffer]
     if isinstance(s, Load):
         return rows if rows.cost <= _SHUFFLES and all(isinstance(t, Load) for t in others) else None
+    if s.combine or rows.cost > _SHUFFLES:
+        return None
+    inside = any(a.strides[s] for a in inner)
+    if len(others) > 1:
+        # they have to be in one run over the folded axes
+        near = not inside or not _after_folds(kernel, others)
+        return rows if together and reach == 1 and near and _complete(s, others, pitch) else None
     # the loops over a row have to be within that over the rows, and no other loop within them
-    if any(a.strides[s] for a in inner):
-        return None
-    if s.combine or along not in outer or rows.cost > _SHUFFLES:
-        return None
-    if len(others) == 1:
-        return rows if reach == rows.length and (not together or not s.view.offset % pitch) else None
-    return rows if together and reach == 1 and _complete(s, others, pitch) else None
+    whole = reach == rows.length and (not together or not s.view.offset % pitch)
+    return rows if whole and not inside and along in outer else None
 
 
 def _complete(s: Store, others: Sequence[Access], pitch: int) -> bool:
@@ -87,6 +90,16 @@ def _complete(s: Store, others: Sequence[Access], pitch: int) -> bool:
     first = min(t.view.offset for t in others)
     alike = all(isinstance(t, Store) and not t.combine and t.view.strides == s.view.strides for t in others)
     return alike and not first % pitch and sorted(t.view.offset - first for t in others) == list(range(pitch))
+
+
+def _after_folds(kernel: Kernel, accesses: Sequence[Access]) -> bool:
+    """True if something that is stored is computed from what a fold gives."""
+    after: set[Atom] = set()
+    for s in kernel.body:
+        out = result(s)
+        if out is not None and (isinstance(s, Fold) or any(x in after for x in operands(s))):
+            after.add(out)
+    return any(x in after for s in accesses for x in operands(s))
 
 
 def _within(s: Access, along: Axis, pitch: int, outer: Sequence[Axis], inner: Sequence[Axis]) -> list[Axis]:

@@ -14,12 +14,13 @@ points, and another one that folds them over the points, can be one kernel that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import final
 
 import numpy as np
 
+from funcgrad.compiler.identities import application_key
 from funcgrad.compiler.native.ir.kernel import Compute, Fold, Kernel, Load, Offset, Statement, Store, reading
 from funcgrad.compiler.native.ir.own_primitives import scalar
 from funcgrad.compiler.native.ir.steps import Step, buffers_of
@@ -53,6 +54,8 @@ def joined(steps: Sequence[Step], results: Sequence[Var], successors: Mapping[Va
     if not any(isinstance(step, Kernel) and _short_axes(step) for step in steps):
         return [*steps]
     readers: dict[Var, int] = dict.fromkeys(results, 2)
+    # what takes the place of a buffer has its elements, where it writes no others
+    readers |= dict.fromkeys(successors, 2)
     for step in steps:
         for v in buffers_of(step)[0]:
             readers[v] = readers.get(v, 0) + 1
@@ -210,7 +213,29 @@ def _joined(first: Kernel, second: Kernel, readers: Mapping[Var, int]) -> Kernel
             return None
         else:
             new[s.out] = values[_place(s)]
+    body = _each_once(body)
     return Kernel(second.domain, second.folded, tuple(body)) if len(body) <= _LARGEST else None
+
+
+def _each_once(body: Sequence[Statement]) -> list[Statement]:
+    """The body, with each place that nothing is written to loaded once, and each operation done once."""
+    written = {s.buffer for s in body if isinstance(s, Store)}
+    known: dict[Hashable, Var] = {}
+    new: dict[Var, Atom] = {}
+    out: list[Statement] = []
+    for s in body:
+        s = reading(s, new)
+        key: Hashable = None
+        if isinstance(s, Load) and not s.offsets and s.buffer not in written:
+            key = _place(s)
+        elif isinstance(s, Compute):
+            key = application_key(s.primitive, s.inputs, [s.out])
+        found = known.setdefault(key, s.out) if key is not None and isinstance(s, Load | Compute) else None
+        if isinstance(s, Load | Compute) and found is not None and found is not s.out:
+            new[s.out] = found
+        else:
+            out.append(s)
+    return out
 
 
 def _place(s: Load | Store) -> tuple[Var, tuple[int, ...], int]:
