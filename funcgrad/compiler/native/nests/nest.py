@@ -14,7 +14,7 @@ from typing import final
 
 from funcgrad.compiler.native.ir.kernel import Access, Compute, Fold, Kernel, Load, Statement, Store, operands, result
 from funcgrad.compiler.native.nests.axis import Axis
-from funcgrad.compiler.native.nests.rows import Rows, rows_of
+from funcgrad.compiler.native.nests.rows import TILE, Rows, rows_of
 from funcgrad.compiler.native.vectormath import cost
 from funcgrad.core.trace import Var
 from funcgrad.core.views import size
@@ -65,6 +65,7 @@ def plan_nest(kernel: Kernel, vector_bytes: int) -> Nest:
     inner = _merged([axes[i] for i in kernel.folded])
     depends = _dependences(kernel, [*outer, *inner])
     most = vector_bytes // max((_bytes(s, depends) for s in kernel.body), default=8)
+    most = min(most, TILE) if kernel.tile >= 0 else most
     along = _cheapest(kernel, outer, inner, depends, most)
     if along is None:
         return Nest(outer, inner, None, 1, 1, depends)

@@ -23,6 +23,13 @@ from funcgrad.core.views import View, size
 
 # rows up to this length are taken apart, if it takes so many shuffles for each vector
 _LONGEST, _SHUFFLES = 16, 6
+TILE = 8
+"""How many rows a block of a matrix has, at most.
+
+n rows take n·log n shuffles, for each of which LLVM takes some 0.1 ms. Memory is the limit of what such a kernel does,
+and not how long its vectors are.
+"""
+
 # a kernel of more statements is not written out for each element of a block
 _SMALL = 12
 
@@ -130,9 +137,9 @@ def in_blocks(kernel: Kernel, vector_bytes: int) -> list[Kernel]:
     if found is None:
         return [kernel]
     row, column = found
-    lanes = vector_bytes // max(int(s.buffer.dtype.itemsize) for s in kernel.accesses)
+    lanes = min(TILE, vector_bytes // max(int(s.buffer.dtype.itemsize) for s in kernel.accesses))
     length = kernel.domain[row]
-    if not 4 <= lanes <= _LONGEST or min(length, kernel.domain[column]) < 2 * lanes:
+    if lanes < 4 or min(length, kernel.domain[column]) < 2 * lanes:
         return [kernel]
     whole = length - length % lanes
     domain = [*kernel.domain, lanes]
