@@ -238,7 +238,7 @@ def test_what_is_copied():
         first, *views = (contiguous(tuple(lengths[c] for c in letters)) for letters in terms)
         if layout == "transposed":
             first = View(first.shape, (100, 1, 10))
-        return plan(terms, "double", first, *views, host().vector_bytes)
+        return plan(terms, "double", first, *views, 64)
 
     made = copied(1000, "rows")
     assert made.copied is not None and made.copied.operand == 0 and made.tiling.kind == "columns"
