@@ -111,6 +111,20 @@ def test_a_softmax_is_one_nest() -> None:
     agree(lambda x: fg.nn.softmax(x, axis=0), A)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_softmax_divides_once_for_each_row_and_is_as_exact(dtype: Any) -> None:
+    random = np.random.default_rng(0)
+    for x in (random.integers(-9, 9, (50, 300)).astype(dtype), np.zeros((2, 20_000), dtype)):
+        y = fg.jit(fg.nn.softmax)(x)
+        e = np.exp(np.longdouble(1) * (x - x.max(axis=1, keepdims=True)))
+        expected = e / e.sum(axis=1, keepdims=True)
+        assert np.max(np.abs(y - expected) / np.spacing(expected.astype(dtype))) <= 4
+    assert "divide 1.0" in all_native(fg.nn.softmax, A)
+    special = np.array([[np.inf, 1, np.inf], [-np.inf] * 3, [-np.inf, 0, 1], [np.nan, 0, 1]], dtype)
+    agree(fg.nn.softmax, special, rtol=2e-3 if dtype is np.float16 else 1e-6)
+    agree(fg.grad(lambda x: fnp.sum(fg.nn.logsumexp(x, axis=1))), special, rtol=2e-3 if dtype is np.float16 else 1e-6)
+
+
 def test_mean_and_variance_are_one_nest() -> None:
     f = lambda x: (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
     assert all_native(f, A).count("for each") == 1

@@ -167,6 +167,39 @@ def test_a_value_is_computed_again_from_what_it_was_made_of(name: str, written: 
         np.testing.assert_allclose(got, expected, rtol=1e-9)
 
 
+def drawn(seed: int) -> Callable[..., Any]:
+    """A function of a few points in which pairs of them, folds, views and overwritten arrays meet by chance."""
+
+    def f(x: Any) -> Any:
+        random = np.random.default_rng(seed)
+        n = len(x)
+        d = x[None] - x[:, None]
+        pool = [x, 2 * x, d, fnp.sum(x, axis=1)]
+        for _ in range(10):
+            a = pool[random.integers(len(pool))]
+            like = [b for b in pool if b.shape == a.shape]
+            b, axis = like[random.integers(len(like))], int(random.integers(a.ndim))
+            steps: list[Callable[[], Any]] = [
+                lambda a=a, b=b: a * b - 1, lambda a=a, b=b: a - b / 2, lambda a=a: np.sin(a), lambda a=a: 1 - 2 * a,
+                lambda a=a, axis=axis: fnp.sum(a, axis=axis) / 8, lambda a=a, axis=axis: fnp.flip(a, axis),
+                lambda a=a: fg.at(a)[1:].set(a[:-1] * 3), lambda a=a: fnp.swapaxes(a, 0, -1),
+                lambda a=a: a[:, :1, None] * d if a.shape[0] == n and a.ndim == 2 else a + 1,
+            ]  # fmt: skip
+            made = steps[random.integers(len(steps))]()
+            pool += [made] if made.ndim else [pool[0] * made]
+        return pool[-4:]
+
+    return f
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_is_computed_again_is_the_same_wherever_it_is_read(seed: int) -> None:
+    f, x = drawn(seed), X[:9, :4] / 4
+    for g in (f, fg.grad(lambda x: sum(np.sin(y).sum() for y in f(x)))):
+        for got, expected in zip(*(fg.tree.leaves(h(x)) for h in (fg.jit(g), g)), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9 * (1 + np.max(np.abs(expected))))
+
+
 def test_memory_of_a_result_serves_before_the_result_is_there() -> None:
     x = np.random.default_rng(2).standard_normal((200, 200))
     f = lambda x: ((x @ x) @ x).sum(axis=0) * x
