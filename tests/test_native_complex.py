@@ -188,6 +188,8 @@ def test_scalars_come_back_as_what_they_are() -> None:
     agree(lambda x: (x + 1, x, x.real), np.complex64(1 + 2j))
     agree(lambda x: (x * 2j, 1 + x), np.complex64([[1 + 2j]]))
     agree(lambda x: x * np.complex64(2), 3 + 1j)
+    # what is real of a Python number is a Python number
+    agree(lambda x, y: (abs(x) * y, x == 1j), 1 + 1j, np.float32(2), ulp=1)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -271,7 +271,7 @@ class _Splitter:
             self._known[out] = y
             return
         # under the name by which the program knows it
-        self.equations.append(Equation(Repeat(out.shape), (y,), (out,), self._source))
+        self.equations.append(Equation(Repeat(out.shape, out.weak), (y,), (out,), self._source))
 
     def _rewritten(self, equation: Equation, out: Var) -> _Complex | Atom:
         primitive = equation.primitive
