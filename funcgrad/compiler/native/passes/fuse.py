@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from typing import final
 
 from funcgrad.compiler.native.ir.kernel import Compute, Fold, Load, Offset, Store
+from funcgrad.compiler.native.ir.own_primitives import Lowered
 from funcgrad.compiler.native.ir.steps import Block, Branch, Call, Lines, Loop, Product, Routine, Schedule, Slices, Step
 from funcgrad.compiler.native.lines.running import readable
 from funcgrad.compiler.native.nests.repeated import append
 from funcgrad.compiler.native.passes.groups import Group, Operand, finished, same
-from funcgrad.compiler.native.passes.lower import Lowered
 from funcgrad.compiler.native.passes.recompute import Recomputer
 from funcgrad.core.flow import Branched, Called, Looped
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal
