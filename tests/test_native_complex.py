@@ -248,6 +248,22 @@ def test_reductions_over_any_axes(axis: Any) -> None:
     all_native(f, x)
 
 
+@pytest.mark.parametrize("shape", [(5,), (1,), (1000,), (7, 33), (33, 7), (3, 4, 5)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_running_sums_along_any_axis(dtype: Any, shape: tuple[int, ...]) -> None:
+    x = random(*shape, dtype=dtype)
+    for axis in range(len(shape)):
+        f = lambda x, axis=axis: (fnp.cumsum(x, axis), fnp.cumsum(x[::-1] * 2, axis)[::-1])
+        gradient = fg.grad(lambda x, f=f: fnp.sum(abs(f(x)[0]) ** 2))
+        for g in (f, gradient):
+            all_native(g, x)
+            with fg.disable_jit():
+                expected = g(x)
+            for y, z in zip(fg.tree.leaves(fg.jit(g)(x)), fg.tree.leaves(expected), strict=True):
+                np.testing.assert_allclose(y, z, rtol=1e-4 if dtype is np.complex64 else 1e-11, atol=1e-11)
+    agree(lambda x: fnp.cumsum(x), np.array([1j, np.inf, 2, complex(0, np.nan), 3], dtype))
+
+
 @pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 31, 100, 1000])
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "bool"])
 def test_every_second_element_is_read_and_written(dtype: str, n: int) -> None:
@@ -374,4 +390,4 @@ def test_a_program_computes_what_evaluation_does(steps: list[tuple[int, int, int
 
 
 def test_what_has_no_rule_is_left_to_numpy() -> None:
-    agree(lambda x: (np.arcsin(x * 2) + x, fnp.prod(x), fnp.cumsum(x)), random(5), ulp=4)
+    agree(lambda x: (np.arcsin(x * 2) + x, fnp.prod(x), fnp.cumprod(x), x**0.5j), random(5), ulp=4)

@@ -250,7 +250,7 @@ def test_a_batch_of_loops_is_machine_code_in_its_gradient_too() -> None:
 
 def test_a_body_that_has_no_code_is_left_to_numpy() -> None:
     def f(z: Any) -> Any:
-        return lax.fori_loop(0, 3, lambda i, c: fnp.cumsum(c * 0.5j) + 1, z)
+        return lax.fori_loop(0, 3, lambda i, c: fnp.cumprod(c * 0.5j) + 1, z)
 
     with fg.disable_jit():
         expected = f(Z)
@@ -320,7 +320,7 @@ programs = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(program=programs, seed=st.integers(0, 100))
 def test_a_program_and_its_gradient_are_what_python_makes_of_them(program: Any, seed: int) -> None:
     z, r = random(4, seed=seed), np.linspace(-0.5, 1.0, 4)

@@ -33,7 +33,7 @@ from funcgrad.core import config
 from funcgrad.core.errors import InternalError, SourceLine
 from funcgrad.core.flow import jaxprs_of, with_jaxprs
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check, live
-from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Scatter
+from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter
 from funcgrad.core.primitive import Primitive, out_types
 from funcgrad.core.trace import Var
 from funcgrad.core.types import DType, Shape, Typed, promotable
@@ -70,6 +70,8 @@ def has_rule(equation: Equation) -> bool:
             return primitive.fold in (np.add, np.logical_or, np.logical_and) and not nothing
         case Contraction():
             return True
+        case Running():
+            return primitive.fold is np.add and not primitive.scaled and equation.inputs[0].dtype == out.dtype
         case IndexMap() | Scatter():
             return _moves(equation, primitive)
     return False
@@ -313,6 +315,11 @@ class _Splitter:
                 return self._elementwise(equation, primitive, out)
             case Reduction():
                 return self._reduction(equation, primitive, out)
+            case Running():
+                real, imag = (
+                    self.write(primitive, self.full(p, out.shape)) for p in self._value(equation.inputs[0]).parts
+                )
+                return self._of_parts((real, imag), out.shape)
             case Contraction():
                 return self._product(equation, primitive, out)
             case IndexMap() | Scatter():

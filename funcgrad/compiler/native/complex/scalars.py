@@ -235,6 +235,7 @@ def _scaled(f: Rule, factor: float) -> Rule:
 
 
 def _exp2(c: Reals, x: Pair) -> Pair:
+    """As in NumPy, the exponential of what a product with log 2 is rounded to."""
     return _exp(c, (c(np.multiply, x[0], math.log(2)), c(np.multiply, x[1], math.log(2))))
 
 
