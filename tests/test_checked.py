@@ -76,6 +76,11 @@ def test_rounding_is_excused_where_it_matters_much() -> None:
         compared(jumps, [x], np.float64(1000.0))
 
 
+def test_the_largest_numbers_may_change_as_much_as_they_like() -> None:
+    # the sine of such a number is anything, and a margin on top of that is infinite
+    compared(lambda x: np.sin(x) * 1.7e308, [np.array([1e300, 1e301])], np.array([0.0, 1.0]))
+
+
 def test_an_argument_that_is_overwritten_is_compared_with_what_it_was() -> None:
     def run(x: Any) -> tuple[Any, ...]:
         x += 1

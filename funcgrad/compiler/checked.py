@@ -148,8 +148,8 @@ def _look_closer(
         changes |= bool(_wrong(other, z, 0).any())
         with np.errstate(all="ignore"):
             changed = np.abs(np.asarray(other) - np.asarray(z)) if is_inexact(np.result_type(z)) else np.zeros(())
-        # a NaN or an infinity that comes and goes allows anything
-        allowed = np.maximum(allowed, _MARGIN * np.where(np.isfinite(changed) | _equal(other, z), changed, np.inf))
+            # a NaN or an infinity that comes and goes allows anything, and so does a change of the largest numbers
+            allowed = np.maximum(allowed, _MARGIN * np.where(np.isfinite(changed) | _equal(other, z), changed, np.inf))
     wrong = _wrong(y, z, allowed)
     if wrong.any() and (is_inexact(np.result_type(z)) or not changes):
         _refuse(jaxpr, place, y, z, wrong)

@@ -10,7 +10,8 @@ jaxpr that ran, or of the loop: the last carry, then the results of the steps, s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, final
 
 if TYPE_CHECKING:
@@ -70,3 +71,26 @@ class Looped:
 
 
 Flow: TypeAlias = Called | Branched | Looped
+
+
+def jaxprs_of(flow: Flow) -> tuple[Jaxpr, ...]:
+    """The jaxprs that may run."""
+    match flow:
+        case Called():
+            return (flow.jaxpr,)
+        case Branched():
+            return flow.branches
+        case Looped():
+            return (flow.body,) if flow.condition is None else (flow.body, flow.condition)
+
+
+def with_jaxprs(flow: Flow, f: Callable[[Jaxpr], Jaxpr]) -> Flow:
+    """The flow with others in place of its jaxprs, which take the same operands."""
+    match flow:
+        case Called():
+            return replace(flow, jaxpr=f(flow.jaxpr))
+        case Branched():
+            return Branched(tuple(map(f, flow.branches)))
+        case Looped():
+            condition = None if flow.condition is None else f(flow.condition)
+            return replace(flow, body=f(flow.body), condition=condition)

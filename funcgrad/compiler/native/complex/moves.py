@@ -70,13 +70,14 @@ class Join(_Move):
 @final
 @dataclass(frozen=True, slots=True)
 class Repeat(_Move):
-    """An array broadcast to a shape."""
+    """An array broadcast to a shape; weak, if the number is that it stands for."""
 
     name: ClassVar[str] = "repeat"
     shape: Shape
+    weak: bool = False
 
     def out_type(self, *xs: Typed) -> ArrayType:
-        return ArrayType(self.shape, xs[0].dtype)
+        return ArrayType(self.shape, xs[0].dtype, self.weak)
 
     def view(self, x: View) -> View:
         return x.broadcast(self.shape)

@@ -8,6 +8,7 @@ and what is scattered into. All other values stay apart, in registers or in buff
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import cast, final
 
 import numpy as np
@@ -25,13 +26,14 @@ from funcgrad.compiler.native.complex.moves import (
 )
 from funcgrad.compiler.native.complex.products import Factor, multiplied
 from funcgrad.compiler.native.complex.scalars import NEEDS, RULES, Pair, Rule, power_rule, truth
-from funcgrad.compiler.native.ir.own_primitives import FMA, SELECT, Converted, scalar
+from funcgrad.compiler.native.ir.own_primitives import FMA, SELECT, Converted, Lowered, scalar
 from funcgrad.compiler.native.scalars.convert import lane_of
 from funcgrad.compiler.native.vectormath import FUNCTIONS
 from funcgrad.core import config
 from funcgrad.core.errors import InternalError, SourceLine
+from funcgrad.core.flow import jaxprs_of, with_jaxprs
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check, live
-from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Scatter
+from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter
 from funcgrad.core.primitive import Primitive, out_types
 from funcgrad.core.trace import Var
 from funcgrad.core.types import DType, Shape, Typed, promotable
@@ -68,6 +70,8 @@ def has_rule(equation: Equation) -> bool:
             return primitive.fold in (np.add, np.logical_or, np.logical_and) and not nothing
         case Contraction():
             return True
+        case Running():
+            return primitive.fold is np.add and not primitive.scaled and equation.inputs[0].dtype == out.dtype
         case IndexMap() | Scatter():
             return _moves(equation, primitive)
     return False
@@ -86,19 +90,43 @@ def without_complex(jaxpr: Jaxpr) -> Jaxpr:
     """The same program on buffers of real and imaginary parts, which are the memory of complex arguments and results.
 
     Args:
-        jaxpr: A program each of whose equations has real numbers only, or a rule.
+        jaxpr: A program each of whose equations has real numbers only, or a rule, or runs such programs.
     """
-    if not any(is_complex(e) for e in jaxpr.equations):
-        return jaxpr
-    splitter = _Splitter()
-    inputs = tuple([splitter.argument(v) for v in jaxpr.inputs])
-    for equation in jaxpr.equations:
-        splitter.add(equation)
-    outputs = tuple([splitter.result(x) for x in jaxpr.outputs])
-    split = Jaxpr(inputs, (), tuple(live(splitter.equations, outputs)), outputs)
-    if config.CHECK:
-        check(split)
-    return split
+    return _Programs().split(jaxpr)
+
+
+@final
+class _Programs:
+    """Splits programs and those that they hold, each once: what two operations hold stays one."""
+
+    def __init__(self) -> None:
+        self._known: dict[Jaxpr, Jaxpr] = {}
+
+    def split(self, jaxpr: Jaxpr) -> Jaxpr:
+        """The program without complex numbers; the given one, if it has none."""
+        if jaxpr not in self._known:
+            self._known[jaxpr] = self._new(jaxpr) if self._involved(jaxpr) else jaxpr
+        return self._known[jaxpr]
+
+    def _involved(self, jaxpr: Jaxpr) -> bool:
+        values = (*jaxpr.inputs, *jaxpr.outputs)
+        return any(x.dtype.kind == "c" for x in values) or any(map(self._rewrites, jaxpr.equations))
+
+    def _rewrites(self, equation: Equation) -> bool:
+        primitive = equation.primitive
+        inside = jaxprs_of(primitive.flow) if isinstance(primitive, Lowered) else ()
+        return is_complex(equation) or any(self.split(inner) is not inner for inner in inside)
+
+    def _new(self, jaxpr: Jaxpr) -> Jaxpr:
+        splitter = _Splitter(self)
+        inputs = tuple([splitter.argument(v) for v in jaxpr.inputs])
+        for equation in jaxpr.equations:
+            splitter.add(equation)
+        outputs = tuple([splitter.result(x) for x in jaxpr.outputs])
+        split = Jaxpr(inputs, (), tuple(live(splitter.equations, outputs)), outputs)
+        if config.CHECK:
+            check(split)
+        return split
 
 
 def _named(primitive: Elementwise) -> str | None:
@@ -164,13 +192,17 @@ class _Complex:
 class _Splitter:
     """Writes the equations of parts.
 
+    Args:
+        programs: Splits the programs that operations hold.
+
     Attributes:
         equations: What is written so far.
         dtype: The dtype of the parts at hand.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, programs: _Programs) -> None:
         self.equations: list[Equation] = []
+        self._programs = programs
         self.dtype: DType = np.dtype(float)
         self._known: dict[Var, _Complex] = {}
         self._source: SourceLine | None = None
@@ -220,7 +252,7 @@ class _Splitter:
     # ── complex values
 
     def argument(self, v: Var) -> Var:
-        """What stands for an argument of the program."""
+        """What stands for an argument of the program, or for a result of one that it runs."""
         if v.dtype not in _PARTS:
             return v
         buffer = Var((*v.shape, 2), _PARTS[v.dtype])
@@ -228,8 +260,8 @@ class _Splitter:
         return buffer
 
     def result(self, x: Atom) -> Atom:
-        """What stands for a result of the program."""
-        return self._known[x].buffer if isinstance(x, Var) and x.dtype.kind == "c" else x
+        """What stands for a result of the program, or for an argument of one that it runs."""
+        return self._value(x).buffer if x.dtype.kind == "c" else x
 
     def _of_buffer(self, buffer: Var) -> _Complex:
         layout = contiguous(buffer.shape[:-1])
@@ -261,17 +293,20 @@ class _Splitter:
 
     def add(self, equation: Equation) -> None:
         """Write an equation, as it is or in parts."""
+        self._source = equation.source
+        if isinstance(equation.primitive, Lowered):
+            self._program(equation, equation.primitive)
+            return
         if not is_complex(equation):
             self.equations.append(equation)
             return
-        self._source = equation.source
         (out,) = equation.outputs
         y = self._rewritten(equation, out)
         if isinstance(y, _Complex):
             self._known[out] = y
             return
         # under the name by which the program knows it
-        self.equations.append(Equation(Repeat(out.shape), (y,), (out,), self._source))
+        self.equations.append(Equation(Repeat(out.shape, out.weak), (y,), (out,), self._source))
 
     def _rewritten(self, equation: Equation, out: Var) -> _Complex | Atom:
         primitive = equation.primitive
@@ -280,11 +315,24 @@ class _Splitter:
                 return self._elementwise(equation, primitive, out)
             case Reduction():
                 return self._reduction(equation, primitive, out)
+            case Running():
+                real, imag = (
+                    self.write(primitive, self.full(p, out.shape)) for p in self._value(equation.inputs[0]).parts
+                )
+                return self._of_parts((real, imag), out.shape)
             case Contraction():
                 return self._product(equation, primitive, out)
             case IndexMap() | Scatter():
                 return self._moved(equation, primitive, out)
         raise InternalError(f"{primitive.show()} has no rule for complex numbers")
+
+    def _program(self, equation: Equation, primitive: Lowered) -> None:
+        """A program that runs others: an operand is a buffer for a buffer, so all stands where it stood."""
+        inputs = tuple([self.result(x) for x in equation.inputs])
+        outputs = tuple([self.argument(v) for v in equation.outputs])
+        flow = with_jaxprs(primitive.flow, self._programs.split)
+        split = replace(primitive, lowered=flow, types=tuple(v.type for v in outputs))
+        self.equations.append(Equation(split, inputs, outputs, self._source))
 
     def _elementwise(self, equation: Equation, primitive: Elementwise, out: Var) -> _Complex | Atom:
         name = _named(primitive)

@@ -224,6 +224,98 @@ def _log(c: Reals, x: Pair) -> Pair:
     return c.select(near, close, far), c(np.arctan2, x[1], x[0])
 
 
+def _scaled(f: Rule, factor: float) -> Rule:
+    """A logarithm to another base."""
+
+    def rule(c: Reals, x: Pair) -> Pair:
+        real, imag = f(c, x)  # type: ignore[misc]  # a pair of a pair
+        return c(np.multiply, real, factor), c(np.multiply, imag, factor)
+
+    return rule
+
+
+def _exp2(c: Reals, x: Pair) -> Pair:
+    """As in NumPy, the exponential of what a product with log 2 is rounded to."""
+    return _exp(c, (c(np.multiply, x[0], math.log(2)), c(np.multiply, x[1], math.log(2))))
+
+
+# ── trigonometric and hyperbolic functions
+
+
+def _grown(c: Reals, a: Atom) -> tuple[Atom, Atom, Atom]:
+    """The sinh and the cosh of a, without a factor that would make them overflow, and that factor."""
+    limit = 709.0 if c.dtype == np.float64 else 88.0
+    size = c(np.absolute, a)
+    far = c(np.greater, size, limit)
+    rest = c(np.exp, c.select(far, c(np.subtract, size, limit), 0.0))
+    sinh, cosh = c.select(far, c(np.copysign, rest, a), c(np.sinh, a)), c.select(far, rest, c(np.cosh, a))
+    return sinh, cosh, c.select(far, float(np.exp(c.dtype.type(limit)) / 2), 1.0)
+
+
+def _wild(c: Reals, a: Atom, b: Atom) -> tuple[Atom, Atom]:
+    """Whether b is no angle, where a = 0 and where a is infinite."""
+    wild = c(np.logical_not, c(np.isfinite, b))
+    return c(np.logical_and, wild, c(np.equal, a, 0.0)), c(np.logical_and, wild, c(np.isinf, a))
+
+
+def _sinh(c: Reals, x: Pair) -> Pair:
+    """The sum sinh a · cos b + i cosh a · sin b."""
+    a, b = x
+    sinh, cosh, rest = _grown(c, a)
+    nothing, far = _wild(c, a, b)
+    real = c(np.multiply, c(np.multiply, sinh, c(np.cos, b)), rest)
+    imag = c(np.multiply, c(np.multiply, cosh, c(np.sin, b)), rest)
+    real = c.select(nothing, a, c.select(far, np.inf, real))
+    return real, c.select(c(np.equal, b, 0.0), b, imag)
+
+
+def _cosh(c: Reals, x: Pair) -> Pair:
+    """The sum cosh a · cos b + i sinh a · sin b."""
+    a, b = x
+    sinh, cosh, rest = _grown(c, a)
+    nothing, far = _wild(c, a, b)
+    real = c(np.multiply, c(np.multiply, cosh, c(np.cos, b)), rest)
+    imag = c(np.multiply, c(np.multiply, sinh, c(np.sin, b)), rest)
+    flat = c(np.multiply, c(np.copysign, 1.0, a), b)
+    imag = c.select(nothing, 0.0, c.select(c(np.equal, b, 0.0), flat, imag))
+    return c.select(far, np.inf, real), imag
+
+
+def _tanh(c: Reals, x: Pair) -> Pair:
+    """(sinh a · cosh a + i sin b · cos b) / (sinh² a + cos² b), and from |a| = 20 on what is left of that."""
+    a, b = x
+    size = c(np.absolute, a)
+    far = c(np.greater, size, 20.0)
+    near = c.select(far, 0.0, a)
+    sinh, sin, cos = c(np.sinh, near), c(np.sin, b), c(np.cos, b)
+    whole = c.fma(sinh, sinh, c(np.square, cos))
+    turn = c(np.multiply, sin, cos)
+    left = c(np.multiply, c(np.multiply, 4.0, turn), c(np.exp, c(np.multiply, -2.0, size)))
+    real = c.select(far, c(np.copysign, 1.0, a), c(np.divide, c(np.multiply, sinh, c(np.cosh, near)), whole))
+    imag = c.select(far, left, c(np.divide, turn, whole))
+    nothing, end = _wild(c, a, b)
+    lost = c(np.logical_and, c(np.logical_not, c(np.isfinite, b)), c(np.isfinite, a))
+    real = c.select(nothing, a, c.select(lost, np.nan, real))
+    return real, c.select(end, 0.0, c.select(c(np.equal, b, 0.0), b, imag))
+
+
+def _sin(c: Reals, x: Pair) -> Pair:
+    imag, real = _sinh(c, x[::-1])
+    return real, imag
+
+
+def _cos(c: Reals, x: Pair) -> Pair:
+    return _conjugate(c, _cosh(c, x[::-1]))
+
+
+def _tan(c: Reals, x: Pair) -> Pair:
+    imag, real = _tanh(c, x[::-1])
+    return real, imag
+
+
+# ── powers
+
+
 def power(exponent: int) -> Rule:
     """A power with an integer as its exponent, by repeated squaring. A negative power of 0 is NaN."""
 
@@ -295,7 +387,16 @@ RULES: Mapping[str, tuple[np.ufunc | None, Rule]] = {
     "direction": (np.sign, _sign),
     "sqrt": (np.sqrt, _sqrt),
     "exp": (np.exp, _exp),
+    "exp2": (np.exp2, _exp2),
     "log": (np.log, _log),
+    "log2": (np.log2, _scaled(_log, 1 / math.log(2))),
+    "log10": (np.log10, _scaled(_log, 1 / math.log(10))),
+    "sinh": (np.sinh, _sinh),
+    "cosh": (np.cosh, _cosh),
+    "tanh": (np.tanh, _tanh),
+    "sin": (np.sin, _sin),
+    "cos": (np.cos, _cos),
+    "tan": (np.tan, _tan),
     "isnan": (np.isnan, _any_part(np.isnan)),
     "isinf": (np.isinf, _any_part(np.isinf)),
     "isfinite": (np.isfinite, _is_finite),
@@ -308,7 +409,11 @@ RULES: Mapping[str, tuple[np.ufunc | None, Rule]] = {
 }
 """By the name of an elementwise operation its NumPy function, which tells it from others of that name, and its rule."""
 
-NEEDS: Mapping[str, tuple[str, ...]] = {"exp": ("exp", "sin", "cos"), "log": ("log", "log1p", "arctan2")}
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("exp", "exp2"), ("exp", "sin", "cos")),
+    **dict.fromkeys(("log", "log2", "log10"), ("log", "log1p", "arctan2")),
+    **dict.fromkeys(("sin", "cos", "tan", "sinh", "cosh", "tanh"), ("exp", "sin", "cos", "sinh", "cosh")),
+}
 """The functions of reals that some rules take for granted; the others need arithmetic alone."""
 
 

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, NoReturn, TypeAlias, final
 import numpy as np
 
 from funcgrad.core.errors import InternalError
-from funcgrad.core.kinds import Contraction, Elementwise, Reduction
+from funcgrad.core.flow import Flow
+from funcgrad.core.kinds import Contraction, Elementwise, Program, Reduction
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.types import Array, ArrayType, DType, Typed, broadcast_shapes, promotable, promote
 
@@ -119,3 +120,36 @@ class Total(Untraced, Reduction):
 
     def impl(self, *xs: Array) -> Any:
         return np.sum(xs[0])
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Lowered(Untraced, Program):
+    """A program all of which there is code for.
+
+    Args:
+        original: The operation itself.
+        lowered: What it does, in jaxprs that have code. Its operands are those of the operation, then some arrays.
+        operands: How many there are of the former.
+        types: Its results.
+    """
+
+    name: ClassVar[str] = "lowered"
+    original: Program
+    lowered: Flow
+    operands: int
+    types: tuple[ArrayType, ...]
+
+    @property
+    def flow(self) -> Flow:
+        return self.lowered
+
+    def out_type(self, *xs: Typed) -> tuple[ArrayType, ...]:
+        return self.types
+
+    def impl(self, *xs: Array) -> tuple[Array, ...]:
+        y: tuple[Array, ...] = self.original.impl(*xs[: self.operands])
+        return y
+
+    def show(self) -> str:
+        return self.original.show()

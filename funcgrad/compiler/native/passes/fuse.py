@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import final
 
 from funcgrad.compiler.native.ir.kernel import Compute, Fold, Kernel, Load, Offset, Store
+from funcgrad.compiler.native.ir.own_primitives import Lowered
 from funcgrad.compiler.native.ir.steps import Block, Branch, Call, Lines, Loop, Product, Routine, Schedule, Slices, Step
 from funcgrad.compiler.native.lines.running import readable
 from funcgrad.compiler.native.nests.repeated import append
 from funcgrad.compiler.native.passes.groups import Group, Operand, finished, same
-from funcgrad.compiler.native.passes.lower import Lowered
 from funcgrad.compiler.native.passes.recompute import Recomputer
 from funcgrad.compiler.native.passes.write_out import joined, with_folds_written_out
 from funcgrad.core.flow import Branched, Called, Looped

@@ -8,52 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import final
 from weakref import WeakKeyDictionary
 
-from funcgrad.compiler.native.ir.own_primitives import Untraced
+from funcgrad.compiler.native.ir.own_primitives import Lowered
 from funcgrad.compiler.native.passes.expand import expand
 from funcgrad.compiler.simplify import simplify
-from funcgrad.core.flow import Branched, Called, Flow, Looped
+from funcgrad.core.flow import Branched, Called, Flow, Looped, jaxprs_of
 from funcgrad.core.ir import Equation, Jaxpr
 from funcgrad.core.kinds import Program
 from funcgrad.core.trace import Var
-from funcgrad.core.types import Array, ArrayType, Typed
 
 HasCode = Callable[[Equation], bool]
-
-
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class Lowered(Untraced, Program):
-    """A program all of which there is code for.
-
-    Args:
-        original: The operation itself.
-        lowered: What it does, in jaxprs that have code. Its operands are those of the operation, then some arrays.
-        operands: How many there are of the former.
-        types: Its results.
-    """
-
-    name: ClassVar[str] = "lowered"
-    original: Program
-    lowered: Flow
-    operands: int
-    types: tuple[ArrayType, ...]
-
-    @property
-    def flow(self) -> Flow:
-        return self.lowered
-
-    def out_type(self, *xs: Typed) -> tuple[ArrayType, ...]:
-        return self.types
-
-    def impl(self, *xs: Array) -> tuple[Array, ...]:
-        y: tuple[Array, ...] = self.original.impl(*xs[: self.operands])
-        return y
-
-    def show(self) -> str:
-        return self.original.show()
 
 
 def lower(jaxpr: Jaxpr, has_code: HasCode) -> Jaxpr:
@@ -105,7 +71,7 @@ def _new_form(jaxpr: Jaxpr, has_code: HasCode) -> _Form | None:
 def _lowered(equation: Equation, flow: Flow, has_code: HasCode) -> list[Equation] | None:
     """The equations that stand for a program: arrays that it needs, and the lowered operation."""
     forms: list[_Form] = []
-    for jaxpr in _jaxprs(flow):
+    for jaxpr in jaxprs_of(flow):
         form = _form(jaxpr, has_code)
         if form is None:
             return None
@@ -121,16 +87,6 @@ def _lowered(equation: Equation, flow: Flow, has_code: HasCode) -> list[Equation
     operation = Lowered(equation.primitive, _with(flow, forms, extra), count, types)
     inputs = (*equation.inputs, *(v for e in given for v in e.outputs))
     return [*given, Equation(operation, inputs, equation.outputs, equation.source)]
-
-
-def _jaxprs(flow: Flow) -> Sequence[Jaxpr]:
-    match flow:
-        case Called():
-            return (flow.jaxpr,)
-        case Branched():
-            return flow.branches
-        case Looped():
-            return (flow.body,) if flow.condition is None else (flow.body, flow.condition)
 
 
 def _anew(equation: Equation) -> Equation:

@@ -12,16 +12,16 @@ from collections.abc import Sequence
 
 from funcgrad.compiler.native.complex.parts import has_rule, is_complex, part_dtype
 from funcgrad.compiler.native.contraction import code as products
+from funcgrad.compiler.native.ir.own_primitives import Lowered
 from funcgrad.compiler.native.lines import running, sorting
 from funcgrad.compiler.native.passes import placement
-from funcgrad.compiler.native.passes.lower import Lowered
 from funcgrad.compiler.native.scalars import operations as scalars
 from funcgrad.compiler.native.scalars.convert import lane_of
 from funcgrad.core.flow import Looped
 from funcgrad.core.ir import Equation, Jaxpr
 from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter, Sorting
 from funcgrad.core.trace import Var
-from funcgrad.core.types import Shape
+from funcgrad.core.types import DType, Shape
 from funcgrad.core.views import Places, contiguous, size
 
 # sums of so many products, of which there are many, are computed in loop nests
@@ -76,7 +76,7 @@ def _whole(jaxpr: Jaxpr, segment: Jaxpr) -> Jaxpr:
     outputs = [x for x in jaxpr.outputs if isinstance(x, Var)]
     if made != set(outputs) or not len(made) == len(outputs) == len(jaxpr.outputs):
         return segment
-    if any(lane_of(x.dtype) is None and part_dtype(x.dtype) is None for x in jaxpr.inputs):
+    if not all(_has_lanes(x.dtype) for x in jaxpr.inputs):
         return segment
     return Jaxpr(jaxpr.inputs, (), segment.equations, jaxpr.outputs)
 
@@ -180,9 +180,14 @@ def _flows(equation: Equation, primitive: Lowered) -> bool:
     stacks = {*scanned, *range(len(equation.inputs), len(equation.inputs) + len(equation.outputs))}
     values = (*equation.inputs, *equation.outputs)
     return all(
-        lane_of(x.dtype) is not None and (min(x.shape, default=0) >= 0 or (isinstance(flow, Looped) and i in stacks))
+        _has_lanes(x.dtype) and (min(x.shape, default=0) >= 0 or (isinstance(flow, Looped) and i in stacks))
         for i, x in enumerate(values)
     )
+
+
+def _has_lanes(dtype: DType) -> bool:
+    """True if numbers of a dtype, or the parts of such, can be in lanes."""
+    return lane_of(dtype) is not None or part_dtype(dtype) is not None
 
 
 def _reduces(equation: Equation, primitive: Reduction) -> bool:

@@ -16,9 +16,9 @@ from typing import TypeAlias, final
 
 import numpy as np
 
+from funcgrad.compiler.native.ir.own_primitives import Lowered
 from funcgrad.compiler.native.machine.builder import I1, I64, Builder, Type, Value
 from funcgrad.compiler.native.passes.groups import work
-from funcgrad.compiler.native.passes.lower import Lowered
 from funcgrad.compiler.native.routine.part import Part
 from funcgrad.compiler.native.scalars.convert import (
     constant_of,
@@ -30,7 +30,7 @@ from funcgrad.compiler.native.scalars.convert import (
     to_memory,
 )
 from funcgrad.compiler.native.scalars.operations import code, combine, overflow
-from funcgrad.core.flow import Branched, Called
+from funcgrad.core.flow import Branched, Called, Looped, jaxprs_of
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal
 from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Scatter
 from funcgrad.core.trace import Var
@@ -144,14 +144,9 @@ def _writes(written: Written | None) -> int | None:
 
 
 def _flows(primitive: Lowered) -> int | None:
-    match primitive.flow:
-        case Called() as flow:
-            jaxprs: Sequence[Jaxpr] = (flow.jaxpr,)
-        case Branched() as flow:
-            jaxprs = flow.branches
-        case _:
-            return None
-    found = [operations(jaxpr) for jaxpr in jaxprs]
+    if isinstance(primitive.flow, Looped):
+        return None
+    found = [operations(jaxpr) for jaxpr in jaxprs_of(primitive.flow)]
     return None if None in found else sum(n or 0 for n in found)
 
 
