@@ -23,6 +23,7 @@ Every class is a `FuncgradError` and also the builtin exception that a NumPy use
     ├── FG018 ControlFlowError       TypeError      branches or carries whose types do not fit each other
     ├── FG019 CustomRuleError        TypeError      a custom pullback that does not fit its function
     ├── FG020 NaNError               FloatingPointError  a NaN that was computed, under debug_nans
+    ├── FG021 RangeError             OverflowError  a Python int that int64 does not hold, in a program
     └── FG099 InternalError          AssertionError the IR is malformed: a bug in funcgrad, never in user code
 
 `RetraceWarning`, a UserWarning, says that a jitted function is compiled again and again.
@@ -204,6 +205,12 @@ class NaNError(FuncgradError, FloatingPointError):
     """A NaN was computed under `debug_nans`, or an infinity under `debug_infs`, from numbers that are neither."""
 
     code = "FG020"
+
+
+class RangeError(FuncgradError, OverflowError):
+    """A Python int is used in a program, where it is an int64, and is too large for that."""
+
+    code = "FG021"
 
 
 class InternalError(FuncgradError, AssertionError):

@@ -31,7 +31,7 @@ from funcgrad.compiler.engine import return_memory
 from funcgrad.core import config
 from funcgrad.core.errors import ArgumentError, DTypeError, shown
 from funcgrad.core.ir import Jaxpr
-from funcgrad.core.types import PYTHON_SCALARS, ArrayType, show_long
+from funcgrad.core.types import PYTHON_SCALARS, ArrayType, beyond_int64, show_long
 from funcgrad.core.watch import WATCH
 from funcgrad.transforms.jit_cache import Cache, CacheInfo, Program
 from funcgrad.transforms.jit_gates import CallOf, Form, Gates
@@ -264,6 +264,8 @@ def _plain_key(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
             key.append(x.shape)
             key.append(x.dtype)
         elif cls in PYTHON_SCALARS:
+            if cls is int and beyond_int64(x):
+                return None
             key.append(cls)
         elif issubclass(cls, np.generic):
             key.append(())

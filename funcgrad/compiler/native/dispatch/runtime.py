@@ -27,7 +27,7 @@ from funcgrad.compiler.native.dispatch.gate import gate_text
 from funcgrad.compiler.native.scalars import shared
 from funcgrad.compiler.segment import StoppedError
 from funcgrad.core.errors import InternalError
-from funcgrad.core.types import Array, ArrayType, DType
+from funcgrad.core.types import Array, ArrayType, DType, beyond_int64, refuse_beyond
 
 if TYPE_CHECKING:
     from funcgrad.compiler.native.machine.llvm import Library
@@ -153,8 +153,13 @@ def bind(program: Program, library: Library | None = None) -> Entry:
 def _converter(t: ArrayType, owned: bool) -> Callable[[Any], Any]:
     if t.weak:
         python = _PYTHON[t.dtype.kind]
-        # by way of NumPy, which refuses an integer that is too large
-        return lambda x: python(t.dtype.type(x))
+
+        def number(x: Any) -> Any:
+            if beyond_int64(x):
+                refuse_beyond(x, "an operand of a compiled program")
+            return python(t.dtype.type(x))
+
+        return number
     dtype = _singleton(t.dtype)
 
     def converted(x: Any) -> Any:
