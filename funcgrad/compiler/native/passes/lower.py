@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, final
 from weakref import WeakKeyDictionary
 
-from funcgrad.compiler.native.ir.own_primitives import Untraced
 from funcgrad.compiler.native.passes.expand import expand
 from funcgrad.compiler.simplify import simplify
+from funcgrad.compiler.untraced import Untraced
 from funcgrad.core.flow import Branched, Called, Flow, Looped
 from funcgrad.core.ir import Equation, Jaxpr
 from funcgrad.core.kinds import Program
