@@ -329,20 +329,24 @@ def _make_code() -> Code:
     return Code(table, method, (library, truths))
 
 
-def gate_code() -> Code:
-    """The code of the gates, on the same table."""
+def gate_code(objects: int) -> Code:
+    """The code of the gates that handle so many objects, on the same table."""
     from funcgrad.compiler.native.machine import llvm
 
     with llvm.lock:
-        return _make_gate_code()
+        return _make_gate_code(2 if objects >= _MANY else 0)
+
+
+# for so many arguments and results, what better code saves in a call is a microsecond, and worth the time to make it
+_MANY = 100
 
 
 @cache
-def _make_gate_code() -> Code:
+def _make_gate_code(level: int) -> Code:
     from funcgrad.compiler.native.machine import llvm
 
     entry = entry_code()
-    library = llvm.load_text(gate_text(), "gate", level=0)
+    library = llvm.load_text(gate_text(), "gate", level)
     method = _Method(b"jitted", library.address, _FASTCALL_WITH_KEYWORDS, b"A jitted function.")
     return Code(entry.table, method, (library, entry))
 
