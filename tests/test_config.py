@@ -58,3 +58,11 @@ def test_a_name_that_is_misspelt_is_told() -> None:
     assert said.startswith("False")
     assert "the environment variable FUNCGRAD_CHEKC has no meaning; did you mean FUNCGRAD_CHECK?" in said
     assert read("CHECK", FUNCGRAD_PROJECT="mine") == "False"
+
+
+def test_the_import_brings_nothing_heavy() -> None:
+    code = "import numpy, sys; before = {*sys.modules}; import funcgrad; print(*{*sys.modules} - before)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    brought = set(run.stdout.split())
+    assert "funcgrad" in brought
+    assert not brought & {"llvmlite", "scipy", "pathlib"}
