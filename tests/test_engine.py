@@ -662,3 +662,14 @@ def test_a_program_may_have_many_variables_whatever_their_names() -> None:
 def test_a_program_without_inputs_and_one_without_outputs() -> None:
     assert executable(Jaxpr((), (), (), ()))() == ()
     assert compiled(lambda x: [], X)(X) == ()
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_python_bool_computes_like_one_of_numpy(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    monkeypatch.setattr(config, "NATIVE", native)
+    f = fg.jit(lambda b, x: (b + b, 2 * b, b / 2, x * (2 * b), ~b, b, b.real, b.imag))
+    expected = (np.True_, np.int64(2), np.float64(0.5), np.full(2, 2.0), np.False_, *[np.True_] * 2, np.False_)
+    for b in (True, np.True_):
+        for y, z in zip(f(b, np.ones(2, np.float32)), expected, strict=True):
+            assert type(y) is type(z) and y.dtype == z.dtype
+            np.testing.assert_array_equal(y, z)

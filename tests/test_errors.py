@@ -98,6 +98,7 @@ BUILTIN = {
     errors.HeldArrayError: ValueError,
     errors.AxisError: np.exceptions.AxisError,
     errors.NaNError: FloatingPointError,
+    errors.RangeError: OverflowError,
     errors.InternalError: AssertionError,
 }
 
@@ -431,6 +432,13 @@ MISUSE: dict[type[errors.FuncgradError], dict[str, tuple[Callable[[], Any], str]
         "string for a callback": (
             lambda: pure_callback(len, 1, "abc"),
             "argument 0 of len is a str ('abc') | functools.partial",
+        ),
+    },
+    errors.RangeError: {
+        "an int for a program": (
+            lambda: staged(lambda n: n + 1, 2**64),
+            "make_jaxpr(<lambda>): argument 'n' is 18446744073709551616 | int64 in a program | "
+            "Fix: float(18446744073709551616)",
         ),
     },
     errors.NaNError: {

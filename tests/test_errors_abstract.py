@@ -305,6 +305,38 @@ SHAPES: dict[str, Row] = {
         "`x[x > 0]` has as many elements as the mask has True | argument 'x'",
         "sum(where(x > 0, x, 0)) | where(x > 0, new, x) | outside of make_jaxpr(<lambda>)",
     ),
+    "a mask beside other indices": (
+        lambda m: MATRIX[0, m],
+        (np.ones(3, bool),),
+        "`MATRIX[0, m]` has as many elements as the mask has True | argument 'm'",
+        "sum(where(mask, MATRIX, 0)) | where(mask, new, MATRIX)",
+    ),
+    "a single bool": (
+        lambda x, b: x[b],
+        (VECTOR, True),
+        "`x[b]` | a single traced bool | one more axis, of length 1 if | argument 'b'",
+        "where(b, x, 0) | take(x, b.astype(int), axis=0) | cond(b, f, g, x) | jit(f, static_argnames='b')",
+    ),
+    "a comparison as an index": (
+        lambda x: x[x[0] > 0],
+        (VECTOR,),
+        "`x[x[0] > 0]` | a single traced bool | argument 'x'",
+        "where(x[0] > 0, x, 0) | take(x, (x[0] > 0).astype(int), axis=0)",
+    ),
+    "a plain array at a bool": (lambda b: VECTOR[b], (True,), "`VECTOR[b]` | a single traced bool", "where(b, VECTOR"),
+    "a plain array at a mask": (
+        lambda x: VECTOR[x > 0],
+        (VECTOR,),
+        "`VECTOR[x > 0]` has as many elements as the mask has True",
+        "sum(where(x > 0, VECTOR, 0))",
+    ),
+    "a bool beside other indices": (
+        lambda x, b: x[b, 0],
+        (VECTOR, True),
+        "`x[b, 0]` | a single traced bool",
+        "where(b",
+    ),
+    "a list at a bool": (lambda b: NUMBERS[b], (True,), "`NUMBERS[b]`", "where(b, NUMBERS[1], NUMBERS[0])"),
     "values for a mask": (
         lambda x: x.at[x > 0].set(np.ones(2)),
         (VECTOR,),

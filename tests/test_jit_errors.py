@@ -38,6 +38,49 @@ MISUSE: dict[str, tuple[type[Exception], Callable[[], Any], str]] = {
         lambda: fg.jit(lambda x, *, mode: x)(1.0, mode="fast"),
         "argument 'mode' is a str ('fast') | static_argnames='mode'",
     ),
+    "an int that is too large": (
+        fg.errors.RangeError,
+        lambda: fg.jit(power)(2.0, 2**63),
+        "jit(power): argument 'n' is 9223372036854775808, a Python int, which is an int64 in a program, from -922337"
+        " | float(9223372036854775808) | numpy.uint64(9223372036854775808) | jit(power, static_argnames='n')",
+    ),
+    "such an int by name": (
+        fg.errors.RangeError,
+        lambda: fg.jit(lambda x, *, n: x * n)(VECTOR, n=-(2**63) - 1),
+        "argument 'n' is -9223372036854775809"
+        " | Fix: float(-9223372036854775809), or jit(<lambda>, static_argnames='n')",
+    ),
+    "such an int in a pytree": (
+        fg.errors.RangeError,
+        lambda: fg.jit(lambda p: p["n"])({"n": 2**10_000}),
+        "argument 'p' leaf ['n'] is an int of 10001 bits | a smaller number",
+    ),
+    "such an int in a jit under grad": (
+        fg.errors.RangeError,
+        lambda: fg.grad(lambda x: fg.jit(lambda x, n: x * n)(x, 2**63))(2.0),
+        "jit(<lambda>): argument 'n' is 9223372036854775808",
+    ),
+    "such an int in the program": (
+        fg.errors.RangeError,
+        lambda: fg.jit(lambda n: n + 2**63)(1),
+        "jit(<lambda>): an operand of add is 9223372036854775808",
+    ),
+    "such an int beside integers": (
+        fg.errors.RangeError,
+        lambda: fg.jit(lambda x: fnp.where(x > 0, x, 2**64))(np.arange(3, dtype=np.uint64)),
+        "an operand of select is 18446744073709551616 | Fix: float(18446744073709551616)",
+    ),
+    "such an int as a result": (
+        fg.errors.RangeError,
+        lambda: fg.jit(lambda x: fg.lax.cond(x > 0, lambda: 2**63, lambda: 0))(1.0),
+        "cond(<lambda>): a result is 9223372036854775808",
+    ),
+    "such an int for what was compiled": (
+        fg.errors.DTypeError,
+        lambda: fg.jit(lambda n: n + 1).lower(1).compile()(2**63),
+        "compiled for other arguments: the dtype of argument 'n' is that of a Python int beyond int64, was that of a"
+        " Python int",
+    ),
     "an object": (
         fg.errors.DTypeError,
         lambda: fg.jit(lambda x, model: x)(1.0, Opaque()),

@@ -23,6 +23,7 @@ import pytest
 
 import funcgrad as fg
 import funcgrad.numpy as fnp
+from funcgrad.compiler.native.dispatch import runtime
 from funcgrad.compiler.native.dispatch.layout import layout_is_known
 from funcgrad.core import config
 from tests.jitted import MATRIX, VECTOR, Counted, Function, Layer, Model, Pair, W, loss, same
@@ -534,6 +535,21 @@ def test_calls_that_do_not_fit_leave_no_references() -> None:
     for args in (({"a": VECTOR, "b": [1]}, VECTOR), ({"a": VECTOR, "b": [1.0, 2.0]}, VECTOR)):
         f(*args)
         calls_leave_nothing(f, *args)
+
+
+def test_large_pytrees_have_better_code_which_does_the_same() -> None:
+    random = np.random.default_rng(0)
+    p = {f"w{i}": random.standard_normal((3, 1 + i % 4)) for i in range(60)} | {"n": [2, {"x": 0.5}], "none": None}
+    halved = lambda p: fg.tree.map(lambda x: x / 2, p)
+    f = opened(halved, p)
+    same(f(p), halved(p))
+    calls_leave_nothing(f, p)
+    for other in (p | {"w7": np.ones(7)}, p | {"n": [2.0, {"x": 0.5}]}, p | {"more": 1.0}):
+        before = passed(f)
+        same(f(other), halved(other))
+        assert passed(f) == before
+    calls_leave_nothing(f, {**p, "w7": p["w7"].T})
+    assert runtime.gate_code(122) is not runtime.gate_code(2)
 
 
 def test_errors_leave_no_references() -> None:

@@ -199,6 +199,35 @@ def test_an_integer_of_python_that_does_not_fit_is_refused_as_numpy_refuses_it(d
                 compute()
 
 
+@pytest.mark.parametrize("dtype", [*FLOATS, "c8", "c16", "u8", "i8"])
+@pytest.mark.parametrize("n", [2**63, 2**64, -(2**63) - 1, 2**80 + 1])
+def test_an_integer_beyond_int64_is_the_number_that_numpy_takes_it_for(dtype: str, n: int) -> None:
+    x = np.array([0, 1, 3], dtype)
+    functions: list[Callable[[Any], Any]] = [lambda x: x / n]
+    if dtype not in ("i8", "u8"):
+        functions += [lambda x: n - x, lambda x: x == n, lambda x: n == x]
+        functions += [lambda x: fnp.where(x == 1, x, n), lambda x: fg.at(x)[1].set(n)]
+    if dtype in FLOATS:
+        functions += [lambda x: x < n, lambda x: fnp.clip(x, -n, n)]
+    for f in functions:
+        with np.errstate(over="ignore"):
+            agree(f, x)
+
+
+def test_an_integer_of_64_bits_is_one_beside_uint64() -> None:
+    x = np.array([0, 1, 2**63 + 5], np.uint64)
+    for f in (lambda x: x + 2**63, lambda x: x < 2**63, lambda x: x ^ (2**64 - 1)):
+        agree(f, x)
+    np.testing.assert_array_equal(fg.jit(lambda x: x < 2**64)(x), [True] * 3)
+    np.testing.assert_array_equal(fg.jit(lambda x: x < 2**63)(np.array([2**62])), [True])
+    np.testing.assert_array_equal(fg.jit(lambda x: x == -(2**63) - 1)(np.array([2**63 - 1])), [False])
+
+
+def test_an_integer_that_no_double_holds_is_refused_as_numpy_refuses_it() -> None:
+    with pytest.raises(OverflowError, match="too large to convert to float"):
+        fg.jit(lambda x: x * 10**400)(np.ones(2))
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("n", [0.1, 1e-30, 2**24 + 1, 3])
 def test_a_number_of_python_takes_the_dtype_of_an_array_of_floats(dtype: str, n: Any) -> None:

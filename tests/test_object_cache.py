@@ -175,7 +175,9 @@ def test_a_folder_that_others_may_write_to_is_not_used(folder: Path, mode: int) 
     object_cache.store(NAME, CODE)
     folder.chmod(mode)
     assert object_cache.load(NAME) is None
-    object_cache.store(object_cache.key("more"), CODE)
+    with pytest.warns(RuntimeWarning, match=f"FUNCGRAD_CACHE_DIR={folder}: others may write to it"):
+        object_cache.store(object_cache.key("more"), CODE)
+    object_cache.store(object_cache.key("more"), CODE)  # told once
     assert len(list(folder.iterdir())) == 1
     folder.chmod(0o755)
     assert object_cache.load(NAME) == CODE
@@ -202,19 +204,29 @@ def test_what_belongs_to_somebody_else_is_not_used(folder: Path, what: str) -> N
 def test_where_nothing_can_be_written_nothing_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir(parents=True)
     folder.chmod(0o500)
-    object_cache.store(NAME, CODE)
+    with pytest.warns(RuntimeWarning, match="Permission denied"):
+        object_cache.store(NAME, CODE)
     assert object_cache.load(NAME) is None
 
 
 def test_a_folder_that_cannot_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.parent.mkdir(parents=True)
     folder.write_text("a file")
-    object_cache.store(NAME, CODE)
+    with pytest.warns(RuntimeWarning, match=r"no machine code is kept in FUNCGRAD_CACHE_DIR=.*File exists"):
+        object_cache.store(NAME, CODE)
     assert object_cache.load(NAME) is None
     object_cache.sweep()
     assert folder.read_text() == "a file"
     seen = compilations(monkeypatch)
     assert llvm.object_code(TEXT) and llvm.object_code(TEXT) and len(seen) == 2
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="the folders of Linux")
+def test_of_the_platform_s_folder_nothing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(config, "CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "funcgrad").write_text("a file")
+    object_cache.store(NAME, CODE)
 
 
 # ── how much

@@ -84,11 +84,11 @@ class Executable:
         """The outputs for these inputs, which have the types of the jaxpr's."""
         watch = watching()
         if watch is not None and watch.numbers:
-            return run_watched(self.jaxpr, args, watch)
+            return run_watched(self.jaxpr, _typed(args), watch)
         if config.CHECK and (noise := reference()) is not None:
-            return evaluate_with(noise, self.jaxpr, args)
+            return evaluate_with(noise, self.jaxpr, _typed(args))
         try:
-            return self.run(*args)
+            return self.run(*(args if self.native is not None else _typed(args)))
         except StoppedError:
             return _rerun(self.jaxpr, args)
 
@@ -140,10 +140,15 @@ def _function(program: Jaxpr, plan: Plan) -> tuple[str, Callable[..., tuple[Arra
     return source, names.pop("program")
 
 
+def _typed(args: Sequence[Array]) -> Sequence[Array]:
+    """The arguments, with a NumPy bool for Python's, which is an int to Python's operators: True + True is 2."""
+    return [np.bool_(x) if x.__class__ is bool else x for x in args]
+
+
 def _rerun(jaxpr: Jaxpr, args: Sequence[Array]) -> tuple[Array, ...]:
     """Run by NumPy what machine code has stopped at, for the error."""
     with np.errstate(all="ignore"):
-        return _function(jaxpr, plan_buffers(jaxpr, ()))[1](*args)
+        return _function(jaxpr, plan_buffers(jaxpr, ()))[1](*_typed(args))
 
 
 def _explain(jaxpr: Jaxpr, variables: Mapping[Var, str], error: Exception) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn, final
+from typing import ClassVar, final
 
-from funcgrad.core.errors import InternalError
+from funcgrad.compiler.untraced import Untraced
 from funcgrad.core.ir import Jaxpr
 from funcgrad.core.kinds import Program
 from funcgrad.core.types import Array, ArrayType, Typed
@@ -18,7 +18,7 @@ class StoppedError(Exception):
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
-class Segment(Program):
+class Segment(Untraced, Program):
     """A part of a program as one operation, for the time after tracing."""
 
     name: ClassVar[str] = "native"
@@ -33,9 +33,3 @@ class Segment(Program):
 
     def show(self) -> str:
         return f"native[{len(self.jaxpr.equations)}]"
-
-    def vjp(self, wanted: Any, g: Any, y: Any, *xs: Array) -> NoReturn:
-        raise InternalError("compiled code is not differentiated; the program it was made of is")
-
-    def batch(self, batched: tuple[bool, ...], *xs: Array) -> NoReturn:
-        raise InternalError("compiled code is not batched; the program it was made of is")

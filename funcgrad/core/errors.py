@@ -23,6 +23,7 @@ Every class is a `FuncgradError` and also the builtin exception that a NumPy use
     ├── FG018 ControlFlowError       TypeError      branches or carries whose types do not fit each other
     ├── FG019 CustomRuleError        TypeError      a custom pullback that does not fit its function
     ├── FG020 NaNError               FloatingPointError  a NaN that was computed, under debug_nans
+    ├── FG021 RangeError             OverflowError  a Python int that int64 does not hold, in a program
     └── FG099 InternalError          AssertionError the IR is malformed: a bug in funcgrad, never in user code
 
 `RetraceWarning`, a UserWarning, says that a jitted function is compiled again and again.
@@ -34,10 +35,10 @@ user's code; the last line is the way out, as code.
 from __future__ import annotations
 
 import linecache
+import os
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
-from pathlib import Path
 from types import CodeType, FrameType
 from typing import ClassVar, TypeVar
 
@@ -45,7 +46,8 @@ import numpy as np
 
 # libraries that call back into funcgrad: what they were called from is the user's line
 _FOREIGN = ("numpy", "scipy", "optree", "contextlib", "functools")
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
+# `pathlib` would take a seventh of the time that `import funcgrad` does
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 T = TypeVar("T")
 
 
@@ -206,6 +208,12 @@ class NaNError(FuncgradError, FloatingPointError):
     code = "FG020"
 
 
+class RangeError(FuncgradError, OverflowError):
+    """A Python int is used in a program, where it is an int64, and is too large for that."""
+
+    code = "FG021"
+
+
 class InternalError(FuncgradError, AssertionError):
     """The IR is malformed. This is a bug in funcgrad: please report it with the message."""
 
@@ -264,7 +272,7 @@ class SourceLine:
         return linecache.getline(self._code.co_filename, self.line).strip()
 
     def __str__(self) -> str:
-        where = f"{Path(self._code.co_filename).name}:{self.line} in {self._code.co_name}"
+        where = f"{os.path.basename(self._code.co_filename)}:{self.line} in {self._code.co_name}"
         return f"{where}: {self.text}" if self.text else where
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, NoReturn, Protocol, TypeAlias, cast
 
 import numpy as np
 
-from funcgrad.core.errors import ArgumentError, AxisError, DTypeError, UnsupportedError, shown
+from funcgrad.core.errors import ArgumentError, AxisError, DTypeError, RangeError, UnsupportedError, shown
 
 # An ndarray, a NumPy scalar, a Python scalar or a tracer. The operators of that union cannot be spelled with NumPy's
 # stubs (ndarray * tracer is a tracer), so rules are written against `Any` under a name that says what is meant.
@@ -200,6 +200,26 @@ def normalize_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     if len(set(axes)) != len(axes):
         raise ArgumentError(f"axis={axis} names an axis twice", "name each axis once")
     return tuple(sorted(axes))
+
+
+def beyond_int64(x: Any) -> bool:
+    """True for a Python int that is too large for a program, where it would be an int64."""
+    return x.__class__ is int and not -(2**63) <= x < 2**63
+
+
+def refuse_beyond(x: int, what: str, fix: str = "") -> NoReturn:
+    """Refuse a Python int that is too large for a program.
+
+    Raises:
+        RangeError: Always.
+    """
+    text = str(x) if x.bit_length() < 256 else f"an int of {x.bit_length()} bits"
+    whole = f"numpy.uint64({text})" if 0 <= x < 2**64 else ""
+    ways = [f"float({text})" if x.bit_length() < 256 else "", whole, fix]
+    raise RangeError(
+        f"{what} is {text}, a Python int, which is an int64 in a program, from {-(2**63)} to {2**63 - 1}",
+        ", or ".join(way for way in ways if way) or "a smaller number; its logarithm, for instance",
+    )
 
 
 def exactly(x: Any) -> Any:

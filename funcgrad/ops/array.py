@@ -238,12 +238,13 @@ class TracedArray(Tracer):
         return round(self._number("round(x)")) if ndigits is None else _implementations[np.round](self, ndigits)
 
     def __index__(self) -> int:
-        if self.dtype.kind not in "iu" or self.shape:
+        value = concrete(self)
+        unknown = self.dtype.kind == "b" and value is None
+        if not (self.dtype.kind in "iu" or unknown) or self.shape:
             raise DTypeError(
                 f"a position, a length or a bound of a slice must be an integer scalar; this is {self.describe()}",
                 "int(x), if a constant is intended",
             )
-        value = concrete(self)
         return refusals.refuse_index(self) if value is None else int(value)
 
     def __float__(self) -> float:

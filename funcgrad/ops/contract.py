@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from string import ascii_letters
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -28,6 +27,8 @@ from funcgrad.ops.pointwise import fit
 from funcgrad.ops.shape import reshape, transpose
 
 Kernel = Callable[[Array, Array], Array]
+# those of the alphabet; the module `string` would also make its templates
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @final
@@ -114,7 +115,7 @@ def _pullbacks(spec: str) -> tuple[Contract, Contract]:
 
 def unused_letter(spec: str) -> str:
     """A letter that does not occur in `spec`."""
-    return next(letter for letter in ascii_letters if letter not in spec)
+    return next(letter for letter in LETTERS if letter not in spec)
 
 
 def _refuse_lengths(spec: str, shape1: Shape, shape2: Shape, letter: str) -> None:
@@ -148,7 +149,7 @@ def _renamed(spec: str) -> str:
     names: dict[str | int, str | int | None] = {}
     for letter in spec:
         if letter.isalpha():
-            names.setdefault(letter, ascii_letters[len(names)])
+            names.setdefault(letter, LETTERS[len(names)])
     return spec.translate(str.maketrans(names))
 
 
@@ -357,8 +358,8 @@ def tensordot(x1: Array, x2: Array, axes1: tuple[int, ...], axes2: tuple[int, ..
 
 @lru_cache(maxsize=4096)
 def _tensordot(ndim1: int, ndim2: int, axes1: tuple[int, ...], axes2: tuple[int, ...]) -> Contract:
-    letters1 = ascii_letters[:ndim1]
-    letters2 = list(ascii_letters[ndim1 : ndim1 + ndim2])
+    letters1 = LETTERS[:ndim1]
+    letters2 = list(LETTERS[ndim1 : ndim1 + ndim2])
     for axis1, axis2 in zip(axes1, axes2, strict=True):
         letters2[axis2] = letters1[axis1]
     summed = {letters1[axis] for axis in axes1}

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from string import ascii_letters
 from typing import Any, NoReturn
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from funcgrad.core.errors import ArgumentError, ShapeError
 from funcgrad.core.types import Array, Shape
 from funcgrad.ops.broadcast import Sum
-from funcgrad.ops.contract import Contract, contraction
+from funcgrad.ops.contract import LETTERS, Contract, contraction
 from funcgrad.ops.index import diagonal
 from funcgrad.ops.pointwise import convert
 from funcgrad.ops.shape import reshape, transpose
@@ -147,13 +146,13 @@ def _parse(spec: str, ndims: tuple[int, ...]) -> tuple[list[str], str]:
     if len(terms) != len(ndims):
         _refuse(spec, f"it has {len(terms)} terms for {len(ndims)} operands")
     for c in left.replace("...", "").replace(",", "") + out.replace("...", ""):
-        if c not in ascii_letters:
+        if c not in LETTERS:
             _refuse(spec, f"{c!r} is not a letter")
     hidden = [n - len(term) + 3 if "..." in term else 0 for term, n in zip(terms, ndims, strict=True)]
     for k, (term, n, dots) in enumerate(zip(terms, ndims, hidden, strict=True)):
         if dots < 0 or (len(term) != n and "..." not in term):
             _refuse(spec, f"its term {term!r} does not name the {n} axes of operand {k}")
-    names = "".join(c for c in ascii_letters if c not in spec)[: max(hidden)]
+    names = "".join(c for c in LETTERS if c not in spec)[: max(hidden)]
     if len(names) < max(hidden) or (names and arrow and "..." not in out):
         _refuse(spec, "the axes that ... stands for must appear in the result as ... too")
     if not arrow:

@@ -69,6 +69,11 @@ def _of_integers(ufunc: np.ufunc) -> Callable[..., Any]:
     return lambda *xs: ufunc(*xs).item() if all(x.__class__ is int for x in xs) else ufunc(*xs)
 
 
+def _of_bool(part: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """The function, for which a Python bool is a bool: NumPy asks it for its part, and it answers as an int."""
+    return lambda x: part(np.bool_(x) if x.__class__ is bool else x)
+
+
 _divide = _or_numpy(operator.truediv, np.divide)
 _mod = _or_numpy(operator.mod, np.remainder)
 _floor_divide = _or_numpy(operator.floordiv, np.floor_divide)
@@ -287,8 +292,8 @@ heaviside = Binary("heaviside", np.heaviside, lambda g: g * 0, lambda g, x1: g *
 
 # ── complex numbers
 conjugate: Unary = Unary("conjugate", np.conjugate, lambda g: conjugate(g))
-real = Unary("real", np.real, lambda g: g, dtype=_float_part)
-imag = Unary("imag", np.imag, lambda g: g * -1j, dtype=_float_part)
+real = Unary("real", np.real, lambda g: g, dtype=_float_part, compute=_of_bool(np.real))
+imag = Unary("imag", np.imag, lambda g: g * -1j, dtype=_float_part, compute=_of_bool(np.imag))
 direction = Unary("direction", np.sign, lambda g, x, y: (g - real(g * y) * conjugate(y)) / _size(x))
 
 # ── piecewise constant: the derivative is zero wherever it exists

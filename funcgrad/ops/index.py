@@ -417,6 +417,8 @@ def getitem(x: Array, index: Any) -> Array:
             if all(part is None or part.__class__ is int for part in key):
                 return _cached_getitem(*key)(x)
     if index.__class__ is bool or (_is_mask(index) and not index.shape):
+        if isinstance(index, Tracer) and concrete(index) is None:
+            refuse_mask(index)
         # a single bool adds an axis, of length 1 or 0
         return getitem(reshape(x, (1, *x.shape)), np.asarray([bool(index)]))
     entries, arrays, selects = parse(x.shape, index)

@@ -56,7 +56,7 @@ def refuse_index(x: Tracer) -> NoReturn:
     """Answer the use of `x` as a shape, an axis, a bound of a slice, a position or a count."""
     x = _unknown(x, "a shape, an axis or a position")
     site = running_site()
-    construct, fix = _counted_by(site) if site is not None else ("", "")
+    construct, fix = _counted_by(site, x) if site is not None else ("", "")
     raise _needs(
         TracedShapeError,
         construct or "a shape, a bound of a slice, range(n) or values[n]",
@@ -72,6 +72,8 @@ def refuse_number(x: Tracer, construct: str) -> NoReturn:
     site = running_site()
     if site is not None and _is_numpy(site):
         refuse_index(x)
+    if site is not None and x.dtype.kind == "b" and _is_read(site):
+        refuse_mask(x)
     found, fix = _converted_by(site, x) if site is not None else ("", "")
     fix = fix or "leave it an array: funcgrad.numpy.sin(x) for math.sin(x), .array([x, y]) for a list"
     scalar = construct in ("int(x)", "float(x)")
@@ -83,11 +85,24 @@ def refuse_mask(x: Tracer) -> NoReturn:
     x = _unknown(x, "an index")
     site = running_site()
     node = None if site is None else site.node
-    taken, mask = ("x", "mask")
+    taken, index, mask = "x", "mask" if x.shape else "b", "mask" if x.shape else "b"
     if isinstance(node, ast.Subscript):
-        taken, mask = code_of(node.value, "x"), index_code(node)
+        taken, index = code_of(node.value, "x"), index_code(node)
+        # of several entries, nobody says here which one it is
+        mask = mask if isinstance(node.slice, ast.Tuple) else index
+    if not x.shape:
+        position = f"{mask if mask.isidentifier() else f'({mask})'}.astype(int)"
+        fix = (
+            f"to choose: where({mask}, {taken}, 0), or funcgrad.lax.cond({mask}, f, g, {taken}); "
+            f"to take entry 0 or 1: take({taken}, {position}, axis=0)"
+        )
+        raise TracedShapeError(
+            f"`{taken}[{index}]`, with a single traced bool as index, has one more axis, of length 1 if the bool is "
+            f"True and of length 0 if it is False, but {_inside(x)}",
+            _or_static(x, fix) if mask.isidentifier() else fix,
+        )
     raise TracedShapeError(
-        f"`{taken}[{mask}]` has as many elements as the mask has True, but {_inside(x)}",
+        f"`{taken}[{index}]` has as many elements as the mask has True, but {_inside(x)}",
         f"to reduce: sum(where({mask}, {taken}, 0)); to assign: where({mask}, new, {taken}); "
         f"else index outside of {x.tracing.name}",
     )
@@ -311,12 +326,11 @@ def _listed(node: ast.expr) -> ast.expr:
 # ── who asks for a Python int
 
 
-def _counted_by(site: Site) -> Answer:
+def _counted_by(site: Site, x: Tracer) -> Answer:
     node = site.node
     if isinstance(node, ast.Subscript):
-        return (
-            _sliced(node) if any(isinstance(part, ast.Slice) for part in ast.walk(node.slice)) else _picked(site, node)
-        )
+        sliced = any(isinstance(part, ast.Slice) for part in ast.walk(node.slice))
+        return _sliced(node) if sliced else _picked(site, node, x)
     if not (isinstance(node, ast.Call) and site.calls):
         return "", ""
     text = code_of(node, f"{ast.unparse(node.func)}(...)")
@@ -355,9 +369,11 @@ def _sliced(node: ast.Subscript) -> Answer:
     return construct, fix
 
 
-def _picked(site: Site, node: ast.Subscript) -> Answer:
+def _picked(site: Site, node: ast.Subscript, x: Tracer) -> Answer:
     """An element of a list or a tuple."""
     values, i = code_of(node.value, "values"), code_of(node.slice, "i")
+    if x.dtype.kind == "b":
+        return f"`{code_of(node, 'values[b]')}`", f"where({i}, {values}[1], {values}[0])"
     entries: Any = node.value.elts if isinstance(node.value, ast.List | ast.Tuple) else ()
     known = site.value(node.value)
     if any(isinstance(e, ast.Lambda) or callable(site.value(e)) for e in entries) or (
@@ -408,6 +424,11 @@ def _called(site: Site, call: ast.Call, x: Tracer) -> Answer:
         text,
         f"functions of funcgrad.numpy, or funcgrad.pure_callback({name}, {result}, {args}) with the type of its result",
     )
+
+
+def _is_read(site: Site) -> bool:
+    """True in `a[i]` that is not written to."""
+    return isinstance(site.node, ast.Subscript) and isinstance(site.node.ctx, ast.Load)
 
 
 def _is_numpy(site: Site) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from funcgrad import tree as pytree
 from funcgrad.core.errors import ArgumentError, DTypeError, shown
 from funcgrad.core.trace import Tracer
-from funcgrad.core.types import PYTHON_SCALARS, ArrayType, Shape, exactly, plain_array
+from funcgrad.core.types import PYTHON_SCALARS, ArrayType, Shape, beyond_int64, exactly, plain_array
 from funcgrad.transforms.tracing.arguments import function_name
 
 Leaf: TypeAlias = tuple[Shape, "np.dtype[Any]", bool]
@@ -240,7 +240,13 @@ class Signature:
             for entry, child in zip(part.entries(), part.children(), strict=True):
                 facets["the way of passing", self._argument(entry)] = way
                 facets["the structure of", self._argument(entry)] = _shown_structure(child)
-        for (argument, path), (shape, dtype, weak) in zip(self.names(key), key[1], strict=True):
+        leaves: tuple[Any, ...] = key[1]
+        for (argument, path), leaf in zip(self.names(key), leaves, strict=True):
+            if isinstance(leaf, type):
+                facets["the shape of", argument + path] = "()" if leaf is int else "none"
+                facets["the dtype of", argument + path] = _shown_class(leaf)
+                continue
+            shape, dtype, weak = leaf
             facets["the shape of", argument + path] = str(shape)
             facets["the dtype of", argument + path] = f"that of a Python {_WEAK[dtype.kind]}" if weak else dtype.name
         return facets
@@ -286,7 +292,8 @@ def leaf_types(leaves: list[Any], types_allowed: bool = False) -> tuple[tuple[An
         if cls is np.ndarray:
             types.append((x.shape, x.dtype, False))
         elif cls in _NUMBERS:
-            types.append(_NUMBERS[cls])
+            # an int that is too large for int64 is refused where a program would be made for it
+            types.append(cls if beyond_int64(x) else _NUMBERS[cls])
         elif isinstance(x, Tracer):
             traced = True
             var = x.variable
@@ -319,6 +326,11 @@ def _unhashable(x: Any, p: Parameter) -> tuple[str, str]:
     if isinstance(x, tuple | frozenset):
         return what, "make its elements hashable: tuples instead of lists; arrays: make it a normal argument"
     return what, f"make {type(x).__name__} hashable: @dataclass(frozen=True), or __hash__ and __eq__"
+
+
+def _shown_class(cls: type) -> str:
+    """What a leaf of this class, which is no array that a program takes, has for a dtype."""
+    return "that of a Python int beyond int64" if cls is int else f"none: it is a {cls.__name__}"
 
 
 def _shown_value(x: Any) -> str:

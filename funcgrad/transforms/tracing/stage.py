@@ -15,9 +15,20 @@ from funcgrad import tree as pytree
 from funcgrad.core import config
 from funcgrad.core.errors import ArgumentError, DTypeError, SourceLine, shown, user_line
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, check, evaluate, interned
+from funcgrad.core.kinds import Elementwise
 from funcgrad.core.primitive import Primitive, out_types
 from funcgrad.core.trace import Trace, Tracer, Var, staging, taken_over
-from funcgrad.core.types import PYTHON_SCALARS, Array, ArrayType, is_inexact, show_long, type_of
+from funcgrad.core.types import (
+    PYTHON_SCALARS,
+    Array,
+    ArrayType,
+    DType,
+    beyond_int64,
+    is_inexact,
+    refuse_beyond,
+    show_long,
+    type_of,
+)
 from funcgrad.ops.array import TracedArray
 from funcgrad.ops.broadcast import BroadcastTo
 from funcgrad.ops.flow import Given
@@ -77,14 +88,19 @@ class Stage(Trace):
         """Write an equation."""
         if self._finished:
             refuse_leak(next(x for x in args if isinstance(x, Tracer) and x.tracing is self), primitive.name)
+        beyond: int | None = None
         for x in args:
             if isinstance(x, Tracer) and x.tracing.level > self.level:
                 return x.tracing.apply(primitive, args)
+            if x.__class__ is int and beyond_int64(x):
+                beyond = x
         branch = taken_over(self, primitive)
         if branch is not None:
             return branch.apply(primitive, args)
         inputs = tuple(map(self.atom, args))
         outputs = tuple(Var(t.shape, t.dtype, t.weak) for t in out_types(primitive, inputs))
+        if beyond is not None and not _holds(primitive, outputs[0].dtype, beyond):
+            refuse_beyond(beyond, f"{self.name}: an operand of {primitive.name}")
         self.equations.append(Equation(primitive, inputs, outputs, self.source or user_line()))
         tracers = tuple(TracedArray(self, var, None) for var in outputs)
         return tracers if primitive.multiple else tracers[0]
@@ -144,6 +160,9 @@ class Stage(Trace):
 
     def finish(self, inputs: Sequence[Tracer], outputs: Sequence[Array]) -> Jaxpr:
         """End the trace: the jaxpr from these inputs to these outputs."""
+        for x in outputs:
+            if beyond_int64(x):
+                refuse_beyond(x, f"{self.name}: a result")
         atoms = tuple(map(self.atom, outputs))
         self._finished = True
         constants = () if self._derived else tuple(self._constants.values())
@@ -151,6 +170,11 @@ class Stage(Trace):
         if config.CHECK:
             check(jaxpr)
         return jaxpr
+
+
+def _holds(primitive: Primitive, dtype: DType, x: int) -> bool:
+    """True if an integer beyond int64 is an operand that NumPy computes with as it is: in float, or in uint64."""
+    return isinstance(primitive, Elementwise) and (dtype.kind not in "iu" or (dtype.kind == "u" and 0 <= x < 2**64))
 
 
 def closed(jaxpr: Jaxpr) -> tuple[Jaxpr, list[Array]]:
@@ -194,9 +218,13 @@ class _Arguments:
 
         Raises:
             DTypeError: It is neither an array nor a number.
+            RangeError: It is a Python int that int64 does not hold.
         """
         if isinstance(x, ArrayType):
             return x
+        if beyond_int64(x):
+            static = self._marked(i) if self._transformation == "jit" and not self._place(i)[1] else ""
+            refuse_beyond(x, f"{self._transformation}({function_name(self._f)}): {self.name(i)}", static)
         if _is_numeric(x):
             return type_of(x)
         array = isinstance(x, np.ndarray)
@@ -204,19 +232,24 @@ class _Arguments:
         name = f"{self._transformation}({function_name(self._f)})"
         raise DTypeError(f"{name}: {self.name(i)} is {what}", self._way_out(i, x))
 
+    def _marked(self, i: int) -> str:
+        """How to make the argument that leaf `i` belongs to static."""
+        entry = self._place(i)[0]
+        if isinstance(entry, int) and self._transformation == "jit":
+            names = parameter_names(self._f)
+            entry = names[entry] if names[entry : entry + 1] not in ([], ["self"]) else entry
+        option = f"static_argnames={entry!r}" if isinstance(entry, str) else f"static_argnums={entry}"
+        return f"{self._transformation}({function_name(self._f)}, {option})"
+
     def _way_out(self, i: int, x: Any) -> str:
-        entry, path = self._place(i)
+        path = self._place(i)[1]
         if isinstance(x, np.ndarray):
             return "pass an array of numbers: x.astype(float)"
         if path:
             return "take it out of the pytree, or mark the field of a dataclass: field(metadata={'static': True})"
         if self._transformation == "eval_shape":
             return "close over it: eval_shape(lambda x: f(x, 'fast'), x)"
-        if isinstance(entry, int) and self._transformation == "jit":
-            names = parameter_names(self._f)
-            entry = names[entry] if names[entry : entry + 1] not in ([], ["self"]) else entry
-        option = f"static_argnames={entry!r}" if isinstance(entry, str) else f"static_argnums={entry}"
-        mark = f"mark it: {self._transformation}({function_name(self._f)}, {option})"
+        mark = f"mark it: {self._marked(i)}"
         if isinstance(x, str | bytes | enum.Enum | FunctionType):
             return mark
         return f"{mark}; an object with arrays in it: make its class a dataclass, or tree.register_pytree_node"

@@ -14,7 +14,7 @@ from typing import ClassVar, NoReturn, final
 
 import numpy as np
 
-from funcgrad.compiler.native.ir.own_primitives import Untraced
+from funcgrad.compiler.untraced import Untraced
 from funcgrad.core.errors import InternalError
 from funcgrad.core.kinds import IndexMap, Scatter
 from funcgrad.core.types import Array, ArrayType, Shape, Typed

@@ -15,9 +15,6 @@ attributes keep alive all that is pointed to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
 from funcgrad.compiler.native.dispatch.layout import (
     ALIGNMENT,
     ARRAY,
@@ -33,7 +30,8 @@ from funcgrad.compiler.native.dispatch.layout import (
     TYPE_OF_OBJECT,
     VALUE_OF_SCALAR,
 )
-from funcgrad.compiler.native.machine.builder import DOUBLE, I32, I64, PTR, Builder, Module, Type, Value
+from funcgrad.compiler.native.dispatch.writer import NULL, TABLE_AT, Writer, integer
+from funcgrad.compiler.native.machine.builder import DOUBLE, I32, I64, PTR, Builder, Module, Value
 
 # Blocks up to this size are on the stack. With all else there it is less than a page, so that the guard page behind the
 # stack cannot be jumped over.
@@ -64,82 +62,11 @@ def write_entry(module: Module, *, inside: bool = False) -> None:
     _entry(Writer(Builder(module)), inside)
 
 
-class Writer:
-    """A builder that knows the tables, and names the places that it jumps to."""
-
-    def __init__(self, builder: Builder) -> None:
-        self.b = builder
-
-    def word(self, fields: Sequence[str], base: Value, name: str, type: Type = I64) -> Value:
-        """A field of a table of words."""
-        return self.b.load(type, self.b.offset(base, fields.index(name), "i64"), 8)
-
-    def at(self, base: Value, offset: int, type: Type) -> Value:
-        """What stands some bytes behind an address."""
-        return self.b.load(type, self.b.offset(base, offset, "i8"), type.bits // 8)
-
-    def field(self, array: Value, name: str, type: Type = PTR) -> Value:
-        """A field of an array object."""
-        return self.at(array, ARRAY_FIELDS[name], type)
-
-    def known(self, name: str) -> Value:
-        """What the code calls or compares with."""
-        return self.word(TABLE, _TABLE, name, PTR)
-
-    def call(self, name: str, type: Type, *xs: Value) -> Value:
-        """Call a function of Python or NumPy."""
-        return self.b.emit(f"call {type} {self.known(name).text}({_listed(xs)})", type)
-
-    def do(self, name: str, *xs: Value) -> None:
-        """Call a function of Python or NumPy that returns nothing."""
-        self.b.do(f"call void {self.known(name).text}({_listed(xs)})")
-
-    def phi(self, type: Type, **values: Value) -> Value:
-        """The value that belongs to the place from which one has come."""
-        listed = ", ".join(f"[ {x.text}, %{block} ]" for block, x in values.items())
-        return self.b.emit(f"phi {type} {listed}", type)
-
-    @contextmanager
-    def each(self, name: str, count: Value, before: str, after: str) -> Iterator[Value]:
-        """For each number below `count`, which may be 0: at the end of the body one jumps to `<name>.next`.
-
-        Args:
-            name: Where the loop begins.
-            count: How often it runs.
-            before: The block that jumps to it.
-            after: Where to jump in the end.
-        """
-        i, following = Value(f"%{name}.i", I64), Value(f"%{name}.following", I64)
-        self.b.label(name)
-        self.b.do(f"{i.text} = phi i64 [ 0, %{before} ], [ {following.text}, %{name}.next ]")
-        self.b.split(self.b.compare("slt", i, count), f"{name}.body", after)
-        self.b.label(f"{name}.body")
-        yield i
-        self.b.label(f"{name}.next")
-        self.b.do(f"{following.text} = add i64 {i.text}, 1")
-        self.b.jump(name)
-
-    def entry_of(self, base: Value, i: Value, size: int = 1) -> Value:
-        """The address of one of several entries, of so many words each."""
-        return self.b.offset(base, i if size == 1 else self.b.op("mul", i, _number(size)), "i64")
-
-
-NULL = Value("null", PTR)
-_TABLE, _CONTEXT, _BLOCK, _RECORD, _OBJECTS = (
-    Value(f"%{name}", PTR) for name in ("table", "context", "block", "record", "objects")
-)
+_CONTEXT, _BLOCK, _RECORD, _OBJECTS = (Value(f"%{name}", PTR) for name in ("context", "block", "record", "objects"))
 _OUT = Value("%out", PTR)
 _SIZE, _RESULTS = Value("%size", I64), Value("%results", I64)
 _CALL = (Value("%args", PTR), Value("%nargs", I64), Value("%names", PTR))
 _GIVE_BACK = "call void @give_back(ptr %table, ptr %block, i64 %size)"
-
-
-def _number(n: int, type: Type = I64) -> Value:
-    return Value(str(n), type)
-
-
-def _listed(xs: Sequence[Value]) -> str:
-    return ", ".join(map(str, xs))
 
 
 def _take(w: Writer) -> None:
@@ -149,11 +76,11 @@ def _take(w: Writer) -> None:
     """
     b = w.b
     with b.function("take", "ptr", [("ptr", "table"), ("i64", "size"), ("ptr", "local")], "internal"):
-        w.b.split(b.compare("sle", _SIZE, _number(ON_STACK)), "small", "large")
+        w.b.split(b.compare("sle", _SIZE, integer(ON_STACK)), "small", "large")
         w.b.label("small")
         b.ret(Value("%local", PTR))
         w.b.label("large")
-        cell = b.offset(_TABLE, TABLE.index("spare"), "i64")
+        cell = b.offset(TABLE_AT, TABLE.index("spare"), "i64")
         spare = b.emit(f"atomicrmw xchg {cell}, ptr null acq_rel", PTR)
         w.b.split(w.b.is_null(spare), "new", "found")
         w.b.label("found")
@@ -164,7 +91,7 @@ def _take(w: Writer) -> None:
         w.do("PyMem_RawFree", w.at(spare, -_HEADER, PTR))
         w.b.jump("new")
         w.b.label("new")
-        raw = w.call("PyMem_RawMalloc", PTR, b.op("add", _SIZE, _number(_HEADER + ALIGNMENT)))
+        raw = w.call("PyMem_RawMalloc", PTR, b.op("add", _SIZE, integer(_HEADER + ALIGNMENT)))
         w.b.split(w.b.is_null(raw), "none", "made")
         w.b.label("made")
         behind = b.offset(raw, _HEADER + ALIGNMENT - 1, "i8")
@@ -181,12 +108,12 @@ def _give_back(w: Writer) -> None:
     """A block is not needed any more."""
     b = w.b
     with b.function("give_back", "void", [("ptr", "table"), ("ptr", "block"), ("i64", "size")], "internal"):
-        w.b.split(b.compare("sle", _SIZE, _number(ON_STACK)), "done", "large")
+        w.b.split(b.compare("sle", _SIZE, integer(ON_STACK)), "done", "large")
         w.b.label("large")
-        huge = b.compare("sgt", w.at(_BLOCK, 8 - _HEADER, I64), _number(KEPT))
+        huge = b.compare("sgt", w.at(_BLOCK, 8 - _HEADER, I64), integer(KEPT))
         w.b.split(huge, "free", "keep")
         w.b.label("keep")
-        cell = b.offset(_TABLE, TABLE.index("spare"), "i64")
+        cell = b.offset(TABLE_AT, TABLE.index("spare"), "i64")
         other = b.emit(f"atomicrmw xchg {cell}, ptr %block acq_rel", PTR)
         w.b.split(w.b.is_null(other), "done", "free")
         w.b.label("free")
@@ -202,16 +129,16 @@ def _result(w: Writer) -> None:
     b = w.b
     with b.function("result", "ptr", [("ptr", "table"), ("ptr", "made"), ("ptr", "slot")], "internal"):
         slot, made = Value("%slot", PTR), Value("%made", PTR)
-        w.b.split(b.compare("eq", w.word(OUTPUT, made, "kind"), _number(NUMPY_SCALAR)), "numpy", "python")
+        w.b.split(b.compare("eq", w.word(OUTPUT, made, "kind"), integer(NUMPY_SCALAR)), "numpy", "python")
         w.b.label("numpy")
         b.ret(w.call("PyArray_Scalar", PTR, slot, w.word(OUTPUT, made, "descriptor", PTR), NULL))
         w.b.label("python")
-        w.b.split(b.compare("eq", w.word(OUTPUT, made, "kind"), _number(INTEGER)), "integer", "real")
+        w.b.split(b.compare("eq", w.word(OUTPUT, made, "kind"), integer(INTEGER)), "integer", "real")
         w.b.label("integer")
         b.ret(w.call("PyLong_FromLongLong", PTR, b.load(I64, slot, 8)))
         w.b.label("real")
         real = b.load(DOUBLE, slot, 8)
-        w.b.split(b.compare("eq", w.word(OUTPUT, made, "kind"), _number(FLOAT)), "float", "complex")
+        w.b.split(b.compare("eq", w.word(OUTPUT, made, "kind"), integer(FLOAT)), "float", "complex")
         w.b.label("float")
         b.ret(w.call("PyFloat_FromDouble", PTR, real))
         w.b.label("complex")
@@ -232,7 +159,7 @@ def _raise(w: Writer) -> None:
         w.b.split(missing, "after", "ask")
         w.b.label("ask")
         fail = w.word(CONTEXT, _CONTEXT, "fail", PTR)
-        answer = w.call("PyObject_Vectorcall", PTR, fail, numbers, _number(4), NULL)
+        answer = w.call("PyObject_Vectorcall", PTR, fail, numbers, integer(4), NULL)
         w.b.jump("after")
         w.b.label("after")
         returned = w.phi(PTR, entry=NULL, ask=answer)
@@ -326,21 +253,21 @@ def _read_scalar(w: Writer, x: Value, expected: Value, kind: Value) -> tuple[Val
     slot = w.word(INPUT, expected, "slot")
     w.b.split(b.compare("eq", kind, w.word(INPUT, expected, "scalar", PTR)), "scalar.fits", "scalar.other")
     w.b.label("scalar.fits")
-    w.b.split(b.compare("slt", slot, _number(0)), "scalar.there", "integer")
+    w.b.split(b.compare("slt", slot, integer(0)), "scalar.there", "integer")
     w.b.label("scalar.there")
     there = b.offset(x, VALUE_OF_SCALAR, "i8")
     w.b.jump("read.done")
     w.b.label("integer")
     number = w.call("PyLong_AsLongLongAndOverflow", I64, x, Value("%overflow", PTR))
     overflow = b.load(I32, Value("%overflow", PTR), 4)
-    w.b.split(b.compare("eq", overflow, _number(0, I32)), "integer.fits", "misfit")
+    w.b.split(b.compare("eq", overflow, integer(0, I32)), "integer.fits", "misfit")
     w.b.label("integer.fits")
     place = b.offset(_BLOCK, slot, "i8")
     b.store(number, place, 8)
     w.b.jump("read.done")
     w.b.label("scalar.other")
     is_bool = b.compare("eq", kind, w.known("bool"))
-    wanted = b.compare("ne", w.word(INPUT, expected, "truth"), _number(0))
+    wanted = b.compare("ne", w.word(INPUT, expected, "truth"), integer(0))
     w.b.split(b.op("and", is_bool, wanted), "truth", "misfit")
     w.b.label("truth")
     which = b.cast("zext", b.compare("eq", x, w.known("True")), "i64")
@@ -361,10 +288,10 @@ def _make_results(w: Writer, frame: Value) -> None:
         made = w.entry_of(outputs, i, len(OUTPUT))
         kind = w.word(OUTPUT, made, "kind")
         slot = w.word(OUTPUT, made, "slot")
-        w.b.split(b.compare("eq", kind, _number(ARRAY)), "new", "old")
+        w.b.split(b.compare("eq", kind, integer(ARRAY)), "new", "old")
         array, data = _new_array(w, made)
         w.b.label("old")
-        w.b.split(b.compare("eq", kind, _number(REUSED)), "reused", "number")
+        w.b.split(b.compare("eq", kind, integer(REUSED)), "reused", "number")
         w.b.label("reused")
         given = b.load(PTR, w.entry_of(Value("%args", PTR), slot), 8)
         w.do("Py_IncRef", given)
@@ -392,7 +319,7 @@ def _new_array(w: Writer, made: Value) -> tuple[Value, Value]:
     handler = w.word(OUTPUT, made, "handler", PTR)
     w.b.split(w.b.is_null(handler), "new.small", "new.large")
     w.b.label("new.small")
-    small = w.call("PyArray_NewFromDescr", PTR, *like, NULL, NULL, _number(0, I32), NULL)
+    small = w.call("PyArray_NewFromDescr", PTR, *like, NULL, NULL, integer(0, I32), NULL)
     w.b.jump("new.done")
     w.b.label("new.large")
     usual = w.call("PyDataMem_SetHandler", PTR, handler)
@@ -401,7 +328,7 @@ def _new_array(w: Writer, made: Value) -> tuple[Value, Value]:
     w.do("Py_DecRef", descriptor)
     w.b.jump("new.failed")
     w.b.label("new.handled")
-    large = w.call("PyArray_NewFromDescr", PTR, *like, NULL, NULL, _number(0, I32), NULL)
+    large = w.call("PyArray_NewFromDescr", PTR, *like, NULL, NULL, integer(0, I32), NULL)
     replaced = w.call("PyDataMem_SetHandler", PTR, usual)
     w.do("Py_DecRef", usual)
     w.do("Py_DecRef", replaced)
@@ -425,9 +352,9 @@ def _run(w: Writer) -> None:
     b.do(f"%record = getelementptr i8, ptr %block, {w.word(CONTEXT, _CONTEXT, 'record')}")
     b.store(_RECORD, b.offset(places, 2, "ptr"), 8)
     for k in range(4):
-        b.store(_number(0), b.offset(_RECORD, k, "i64"), 8)
+        b.store(integer(0), b.offset(_RECORD, k, "i64"), 8)
     main = w.word(CONTEXT, _CONTEXT, "main", PTR)
-    w.b.split(b.compare("ne", w.word(CONTEXT, _CONTEXT, "long"), _number(0)), "released", "held")
+    w.b.split(b.compare("ne", w.word(CONTEXT, _CONTEXT, "long"), integer(0)), "released", "held")
     w.b.label("released")
     state = w.call("PyEval_SaveThread", PTR)
     status = b.emit(f"call i32 {main.text}(ptr %block)", I32)
@@ -437,7 +364,7 @@ def _run(w: Writer) -> None:
     other = b.emit(f"call i32 {main.text}(ptr %block)", I32)
     w.b.jump("ran")
     w.b.label("ran")
-    w.b.split(b.compare("eq", w.phi(I32, released=status, held=other), _number(0, I32)), "finish", "failed")
+    w.b.split(b.compare("eq", w.phi(I32, released=status, held=other), integer(0, I32)), "finish", "failed")
 
 
 def _return(w: Writer, inside: bool) -> None:
@@ -465,7 +392,7 @@ def _return(w: Writer, inside: bool) -> None:
         b.do(_GIVE_BACK)
         b.ret(_OUT)
         return
-    w.b.split(b.compare("ne", w.word(CONTEXT, _CONTEXT, "lone"), _number(0)), "bare", "several")
+    w.b.split(b.compare("ne", w.word(CONTEXT, _CONTEXT, "lone"), integer(0)), "bare", "several")
     w.b.label("bare")
     only = b.load(PTR, _OBJECTS, 8)
     w.b.jump("leave")

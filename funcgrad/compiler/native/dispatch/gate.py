@@ -14,8 +14,9 @@ one slot. Each slot holds a reference, since another thread may change a contain
 from __future__ import annotations
 
 from funcgrad.compiler.native.dispatch import layout
-from funcgrad.compiler.native.dispatch.entry import NULL, ON_STACK, Writer, write_entry
+from funcgrad.compiler.native.dispatch.entry import ON_STACK, write_entry
 from funcgrad.compiler.native.dispatch.layout import ARRAY_FIELDS, GATE, PART, STEP, TYPE_OF_OBJECT
+from funcgrad.compiler.native.dispatch.writer import NULL, Writer, integer
 from funcgrad.compiler.native.machine.builder import I32, I64, PTR, Builder, Module, Type, Value
 
 _CONTEXT, _BLOCK, _ARGS, _NAMES = (Value(f"%{name}", PTR) for name in ("context", "block", "args", "names"))
@@ -37,10 +38,6 @@ def gate_text() -> str:
     for write in (_drop, _take_apart, _put_together, _gate):
         write(Writer(Builder(module)))
     return module.text()
-
-
-def _number(n: int, type: Type = I64) -> Value:
-    return Value(str(n), type)
 
 
 def _word(w: Writer, name: str, type: Type = I64) -> Value:
@@ -107,7 +104,7 @@ def _find(w: Writer, step: Value, read: Value) -> None:
     there, known = Value("%found.key", PTR), w.word(STEP, step, "thing", PTR)
     place = w.entry_of(read, w.word(STEP, step, "index"))
     more = w.call("PyDict_Next", I32, _source(w, step), place, there, Value("%found.value", PTR))
-    w.b.split(b.compare("ne", more, _number(0, I32)), "next", "lookup")
+    w.b.split(b.compare("ne", more, integer(0, I32)), "next", "lookup")
     w.b.label("next")
     following = b.load(PTR, Value("%found.value", PTR), 8)
     w.b.split(b.compare("eq", b.load(PTR, there, 8), known), "found", "lookup")
@@ -170,8 +167,8 @@ def _compare(w: Writer, step: Value) -> None:
     alike = b.compare("eq", w.at(x, TYPE_OF_OBJECT, PTR), w.at(thing, TYPE_OF_OBJECT, PTR))
     w.b.split(alike, "alike", "misfit")
     w.b.label("alike")
-    answer = w.call("PyObject_RichCompareBool", I32, x, thing, _number(2, I32))
-    w.b.split(b.compare("eq", answer, _number(1, I32)), "step.next", "failed")
+    answer = w.call("PyObject_RichCompareBool", I32, x, thing, integer(2, I32))
+    w.b.split(b.compare("eq", answer, integer(1, I32)), "step.next", "failed")
 
 
 def _put_together(w: Writer) -> None:
@@ -181,7 +178,7 @@ def _put_together(w: Writer) -> None:
     with b.function("put_together", "ptr", arguments, "internal"):
         parts, count = _word(w, "parts", PTR), _word(w, "builds")
         b.store(NULL, _BLOCK, 8)
-        w.b.split(b.compare("eq", count, _number(0)), "flat", "nested")
+        w.b.split(b.compare("eq", count, integer(0)), "flat", "nested")
         _pack(w)
         w.b.label("nested")
         w.b.jump("part")
@@ -253,11 +250,11 @@ def _put(w: Writer, part: Value, made: Value) -> None:
         w.b.label(name)
         # takes over the reference, also where it fails
         status = w.call(put, I32, parent, place, made)
-        w.b.split(b.compare("eq", status, _number(0, I32)), "part.next", "broken")
+        w.b.split(b.compare("eq", status, integer(0, I32)), "part.next", "broken")
     w.b.label("into.dict")
     status = w.call("PyDict_SetItem", I32, parent, w.word(PART, part, "place", PTR), made)
     w.do("Py_DecRef", made)
-    w.b.split(b.compare("eq", status, _number(0, I32)), "part.next", "broken")
+    w.b.split(b.compare("eq", status, integer(0, I32)), "part.next", "broken")
 
 
 def _gate(w: Writer) -> None:
@@ -284,7 +281,7 @@ def _check_guards(w: Writer) -> None:
         pair = w.entry_of(guards, i, 2)
         there = Value("%value", PTR)
         status = w.call("PyContextVar_Get", I32, b.load(PTR, pair, 8), NULL, there)
-        w.b.split(b.compare("eq", status, _number(0, I32)), "guard.read", "guard.failed")
+        w.b.split(b.compare("eq", status, integer(0, I32)), "guard.read", "guard.failed")
         w.b.label("guard.read")
         value = b.load(PTR, there, 8)
         w.do("Py_DecRef", value)
@@ -306,7 +303,7 @@ def _check_names(w: Writer) -> None:
     size = w.call("PyTuple_Size", I64, _NAMES)
     w.b.jump("unnamed")
     w.b.label("unnamed")
-    count = w.phi(I64, positional=_number(0), named=size)
+    count = w.phi(I64, positional=integer(0), named=size)
     expected = _word(w, "names", PTR)
     w.b.split(b.compare("eq", count, _word(w, "named")), "counted", "miss")
     w.b.label("counted")
@@ -321,8 +318,8 @@ def _open(w: Writer) -> None:
     b = w.b
     w.b.label("open")
     count = _word(w, "words")
-    size = b.op("mul", count, _number(8))
-    w.b.split(b.compare("sle", count, _number(_ON_STACK)), "small", "large")
+    size = b.op("mul", count, integer(8))
+    w.b.split(b.compare("sle", count, integer(_ON_STACK)), "small", "large")
     w.b.label("small")
     w.b.jump("ready")
     w.b.label("large")
@@ -348,7 +345,7 @@ def _enter(w: Writer) -> None:
     w.b.split(w.b.is_null(ran), "raised", "returned")
     w.b.label("raised")
     stopped = w.call("PyErr_ExceptionMatches", I32, w.known("StoppedError"))
-    w.b.split(b.compare("ne", stopped, _number(0, I32)), "stopped", "leave")
+    w.b.split(b.compare("ne", stopped, integer(0, I32)), "stopped", "leave")
     w.b.label("stopped")
     w.do("PyErr_Clear")
     w.b.jump("close")
@@ -363,11 +360,11 @@ def _finish(w: Writer) -> None:
     b = w.b
     w.b.label("count")
     clock = _word(w, "clock", PTR)
-    calls = b.op("add", b.load(I64, clock, 8), _number(1))
+    calls = b.op("add", b.load(I64, clock, 8), integer(1))
     b.store(calls, clock, 8)
     now = b.op("add", calls, b.load(I64, b.offset(clock, 1, "i64"), 8))
     b.store(now, b.offset(_CONTEXT, GATE.index("used"), "i64"), 8)
-    w.b.split(b.compare("eq", _word(w, "lone"), _number(0)), "several", "lone")
+    w.b.split(b.compare("eq", _word(w, "lone"), integer(0)), "several", "lone")
     w.b.label("lone")
     only = b.load(PTR, _OUT, 8)
     w.b.jump("leave")
@@ -377,7 +374,7 @@ def _finish(w: Writer) -> None:
     w.b.split(b.op("or", w.b.is_null(finish), w.b.is_null(built)), "leave", "ask")
     w.b.label("ask")
     b.store(built, Value("%value", PTR), 8)
-    answer = w.call("PyObject_Vectorcall", PTR, finish, Value("%value", PTR), _number(1), NULL)
+    answer = w.call("PyObject_Vectorcall", PTR, finish, Value("%value", PTR), integer(1), NULL)
     w.do("Py_DecRef", built)
     w.b.jump("leave")
     w.b.label("leave")

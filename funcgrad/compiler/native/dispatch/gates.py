@@ -80,11 +80,11 @@ class Gate:
 
     __slots__ = ("_context", "_kept", "call")
 
-    def __init__(self, context: runtime.Context, miss: Callable[..., Any]) -> None:
+    def __init__(self, context: runtime.Context, miss: Callable[..., Any], code: runtime.Code) -> None:
         self._context = context
         self._kept = context.kept
         self.divert(miss)
-        self.call = runtime.gate_code().builtin(context)
+        self.call = code.builtin(context)
 
     @property
     def used(self) -> int:
@@ -121,7 +121,7 @@ def make_gate(
         clock: Two counts. The first grows with each use of a gate; their sum is when it was used.
         miss: Called with the arguments if the gate is not open to them, and if the program has stopped.
     """
-    code = runtime.gate_code()
+    code = runtime.gate_code(reading.leaves + len(program.outputs))
     inner = runtime.context_of(program, library, code, None)
     pairs = list(guards)
     tables = [
@@ -147,7 +147,7 @@ def make_gate(
     for start, row in zip(starts[1:], tables, strict=False):
         context[start : start + len(row)] = row
     context.kept = (inner, clock, pairs, reading, building)
-    return Gate(context, miss)
+    return Gate(context, miss, code)
 
 
 def _part_row(make: int, thing: Any, size: int, into: int, parent: int, place: Any, slot: int) -> list[int]:

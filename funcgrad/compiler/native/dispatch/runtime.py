@@ -27,7 +27,7 @@ from funcgrad.compiler.native.dispatch.gate import gate_text
 from funcgrad.compiler.native.scalars import shared
 from funcgrad.compiler.segment import StoppedError
 from funcgrad.core.errors import InternalError
-from funcgrad.core.types import Array, ArrayType, DType
+from funcgrad.core.types import Array, ArrayType, DType, beyond_int64, refuse_beyond
 
 if TYPE_CHECKING:
     from funcgrad.compiler.native.machine.llvm import Library
@@ -154,8 +154,13 @@ def bind(program: Program, library: Library | None = None) -> Entry:
 def _converter(t: ArrayType, owned: bool) -> Callable[[Any], Any]:
     if t.weak:
         python = _PYTHON[t.dtype.kind]
-        # by way of NumPy, which refuses an integer that is too large
-        return lambda x: python(t.dtype.type(x))
+
+        def number(x: Any) -> Any:
+            if beyond_int64(x):
+                refuse_beyond(x, "an operand of a compiled program")
+            return python(t.dtype.type(x))
+
+        return number
     dtype = _singleton(t.dtype)
 
     def converted(x: Any) -> Any:
@@ -325,20 +330,24 @@ def _make_code() -> Code:
     return Code(table, method, (library, truths))
 
 
-def gate_code() -> Code:
-    """The code of the gates, on the same table."""
+def gate_code(objects: int) -> Code:
+    """The code of the gates that handle so many objects, on the same table."""
     from funcgrad.compiler.native.machine import llvm
 
     with llvm.lock:
-        return _make_gate_code()
+        return _make_gate_code(2 if objects >= _MANY else 0)
+
+
+# for so many arguments and results, what better code saves in a call is a microsecond, and worth the time to make it
+_MANY = 100
 
 
 @cache
-def _make_gate_code() -> Code:
+def _make_gate_code(level: int) -> Code:
     from funcgrad.compiler.native.machine import llvm
 
     entry = entry_code()
-    library = llvm.load_text(gate_text(), "gate", level=0)
+    library = llvm.load_text(gate_text(), "gate", level)
     method = _Method(b"jitted", library.address, _FASTCALL_WITH_KEYWORDS, b"A jitted function.")
     return Code(entry.table, method, (library, entry))
 

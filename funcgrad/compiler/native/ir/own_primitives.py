@@ -4,29 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, NoReturn, TypeAlias, final
+from typing import Any, ClassVar, TypeAlias, final
 
 import numpy as np
 
-from funcgrad.core.errors import InternalError
+from funcgrad.compiler.untraced import Untraced
 from funcgrad.core.flow import Flow
 from funcgrad.core.kinds import Contraction, Elementwise, Program, Reduction
-from funcgrad.core.primitive import Primitive
 from funcgrad.core.types import Array, ArrayType, DType, Typed, broadcast_shapes, promotable, promote
 
 Terms: TypeAlias = tuple[str, str, str]
-
-
-class Untraced(Primitive):
-    """An operation for the time after tracing."""
-
-    __slots__ = ()
-
-    def vjp(self, wanted: Any, g: Any, y: Any, *xs: Array) -> NoReturn:
-        raise InternalError("compiled code is not differentiated; the program it was made of is")
-
-    def batch(self, batched: tuple[bool, ...], *xs: Array) -> NoReturn:
-        raise InternalError("compiled code is not batched; the program it was made of is")
 
 
 @cache

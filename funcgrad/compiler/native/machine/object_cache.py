@@ -2,7 +2,7 @@
 
 One file for each program, in a folder that belongs to the user alone. The name of the file is a digest of everything
 that the code depends on. Nothing here raises: a file that is damaged, cut off or not ours is as good as none, and
-where nothing can be written nothing is kept.
+where nothing can be written nothing is kept. If the user has named that folder, he is told, once.
 
 `FUNCGRAD_CACHE=0` in the environment turns it off; `FUNCGRAD_CACHE_DIR` names another folder.
 """
@@ -17,6 +17,7 @@ import struct
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 from funcgrad.core import config
@@ -84,9 +85,14 @@ def store(name: str, code: bytes) -> None:
         place = folder()
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_private(os.stat(place)):
+            _tell("others may write to it, or it belongs to somebody else")
             return
         # written beside its place and then renamed, so that nobody ever reads half of it; private from the start
         descriptor, path = tempfile.mkstemp(prefix="new-", dir=place)
+    except (OSError, RuntimeError) as error:
+        _tell(str(error))
+        return
+    try:
         try:
             with open(descriptor, "wb") as file:
                 file.write(_HEADER.pack(_MARK, len(code), hashlib.sha256(code).digest()) + code)
@@ -99,6 +105,22 @@ def store(name: str, code: bytes) -> None:
             sweep()
     except (OSError, RuntimeError):
         return
+
+
+_told: set[str] = set()
+
+
+def _tell(problem: str) -> None:
+    """Say once that a folder which the user has chosen is of no use; without the platform's one does as well."""
+    chosen = config.CACHE_DIR
+    if chosen and chosen not in _told:
+        _told.add(chosen)
+        warnings.warn(
+            f"no machine code is kept in FUNCGRAD_CACHE_DIR={chosen}: {problem}; choose a folder of your own "
+            "(chmod 700), or FUNCGRAD_CACHE=0 for none",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def sweep(limit: int = LIMIT) -> None:

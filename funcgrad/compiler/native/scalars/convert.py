@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad.compiler.native.machine.builder import Builder, Type, Value, constant
-from funcgrad.core.ir import Literal
-from funcgrad.core.types import DType
+from funcgrad.core.ir import Atom, Literal
+from funcgrad.core.types import DType, beyond_int64
 
 BOOL, INT32, INT64, UINT64 = (np.dtype(t) for t in (np.bool_, np.int32, np.int64, np.uint64))
 FLOAT16, FLOAT32, FLOAT64 = (np.dtype(t) for t in (np.float16, np.float32, np.float64))
@@ -61,6 +61,14 @@ def constant_of(x: Literal) -> Value:
     if type(value) is int:
         value = (value + 2**63) % 2**64 - 2**63
     return scalar_constant(np.asarray(value)[()], x.dtype)
+
+
+def operand(b: Builder, x: Value, atom: Atom, dtype: DType) -> Value:
+    """An operand as the dtype in which is computed: a Python integer beyond int64, which `x` is not, as a float."""
+    if isinstance(atom, Literal) and beyond_int64(atom.value) and dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return scalar_constant(dtype.type(float(atom.value)), dtype, x.type.lanes)
+    return convert(b, x, atom.dtype, dtype)
 
 
 def truth(b: Builder, x: Value) -> Value:

@@ -14,7 +14,7 @@ from funcgrad.compiler.native.machine.builder import Builder, Value
 from funcgrad.compiler.native.scalars.convert import INT64, UINT64, convert
 from funcgrad.core.ir import Atom, Literal
 from funcgrad.core.trace import Var
-from funcgrad.core.types import DType, Typed
+from funcgrad.core.types import DType, Typed, beyond_int64
 
 COMPARISONS = {
     np.equal: "eq",
@@ -28,9 +28,12 @@ _MIRRORED = {"eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "gt": "lt", "ge": "
 
 
 def fits(x: Typed, dtype: DType) -> bool:
-    """True unless `x` is a Python integer in the program that this integer dtype does not hold."""
-    if not isinstance(x, Literal) or not x.weak or x.dtype.kind != "i" or dtype.kind not in "iu":
+    """True unless `x` is a Python integer in the program that this dtype does not hold."""
+    if not isinstance(x, Literal) or not x.weak or x.dtype.kind != "i":
         return True
+    if dtype.kind not in "iu":
+        # a double has 1,024 bits in front of the point
+        return not beyond_int64(x.value) or (dtype.kind == "f" and x.value.bit_length() < 1024)
     info = np.iinfo(dtype)
     return bool(info.min <= x.value <= info.max)
 

@@ -18,7 +18,7 @@ import numpy as np
 from funcgrad.compiler.identities import key_of
 from funcgrad.compiler.native.machine.builder import Builder, Value
 from funcgrad.compiler.native.scalars import division, shared
-from funcgrad.compiler.native.scalars.convert import convert, lane_of, truth
+from funcgrad.compiler.native.scalars.convert import INT64, convert, lane_of, operand, truth
 from funcgrad.compiler.native.scalars.integers import COMPARISONS, compare, compared_apart, fits, is_lost, narrowed
 from funcgrad.compiler.native.vectormath import FUNCTIONS
 from funcgrad.compiler.native.vectormath.power import power_of_number
@@ -239,12 +239,14 @@ def has_code(equation: Equation) -> bool:
         return lane_of(out.dtype) is not None
     if any(lane_of(x.dtype) is None for x in (*equation.inputs, out)):
         return False
+    if key in ("convert", "select", "weaken", np.power) and not all(fits(x, out.dtype) for x in equation.inputs):
+        return False
     if key in ("convert", "select", "weaken"):
         return True
     if key is np.power:
         return _power_code(equation.inputs, out) is not None
     if key in COMPARISONS and compared_apart(equation.inputs):
-        return True
+        return all(fits(x, INT64) for x in equation.inputs)
     loop = _loop(primitive, equation.inputs)
     if loop is None or any(lane_of(dtype) is None for dtype in loop):
         return False
@@ -290,22 +292,22 @@ def code(b: Builder, primitive: Elementwise, xs: Sequence[Value], atoms: Sequenc
     """
     key = key_of(primitive)
     if key in ("convert", "weaken"):
-        return convert(b, xs[0], atoms[0].dtype, out.dtype)
+        return operand(b, xs[0], atoms[0], out.dtype)
     if key == "select":
-        yes, no = (convert(b, x, a.dtype, out.dtype) for x, a in zip(xs[1:], atoms[1:], strict=True))
+        yes, no = (operand(b, x, a, out.dtype) for x, a in zip(xs[1:], atoms[1:], strict=True))
         return b.select(truth(b, xs[0]), yes, no)
     if key == "fma":
         return b.fma(*xs)
     if key is np.power:
         power = _power_code(atoms, out)
         assert power is not None
-        converted = [convert(b, x, a.dtype, out.dtype) for x, a in zip(xs, atoms, strict=True)]
+        converted = [operand(b, x, a, out.dtype) for x, a in zip(xs, atoms, strict=True)]
         return _in_float(power)(b, out.dtype, converted)
     if key in COMPARISONS and compared_apart(atoms):
         return compare(b, COMPARISONS[key], xs, atoms)
     loop = _loop(primitive, atoms)
     assert loop is not None
-    xs = [convert(b, x, a.dtype, dtype) for x, a, dtype in zip(xs, atoms, loop[:-1], strict=True)]
+    xs = [operand(b, x, a, dtype) for x, a, dtype in zip(xs, atoms, loop[:-1], strict=True)]
     y = _in_float(_code_of(primitive, key, atoms))(b, loop[0], xs)
     # a question in half precision is answered in one bit all the same
     return convert(b, y, loop[-1], out.dtype)
