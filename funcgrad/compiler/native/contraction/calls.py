@@ -25,10 +25,12 @@ _BYTES = {"float": 4, "double": 8}
 _ALIGN = 64
 # which of x1, x2 and y are packed: few first
 _PACKS = sorted(itertools.product((False, True), repeat=3), key=sum)
-# measured with OpenBLAS on one core: seconds of a call and of a copied element; products per second in a lane of a
-# vector, in matrix products and in others; products up to which matrix products have code of their own
+# measured with OpenBLAS on one core: seconds of a call, of an element that is copied, and of one that it copies itself
+# for a matrix product; products per second in a lane of a vector, in matrix products and in others; products up to
+# which matrix products have code of their own
 _CALL = 25e-9
 _COPY = 1e-9
+_OWN_COPY = 1e-10
 _RATE = 6e9
 _RATE_OF_VECTORS = 1.6e9
 _LARGE = 1 << 18
@@ -140,10 +142,10 @@ def seconds(call: Call, lane: str) -> float:
     copies = [c.multiplications for c in call.packed if c is not None]
     copying = sum(copies) * _COPY + len(copies) * 1e-7
     if call.routine == "gemm":
-        # short dims leave parts of the registers unused
-        filled = math.prod(min(1.0, length / full) for length, full in ((m, 8), (n, lanes), (k, 16)))
+        # short dims leave parts of the registers unused, and so does the last vector of a row
+        filled = min(1.0, m / 8) * min(1.0, k / 16) * n / (math.ceil(n / lanes) * lanes)
         rate = _RATE * lanes * filled * (0.5 if _is_slow(call) and m * n * k < _LARGE else 1.0)
-        return call.calls * (_CALL + m * n * k / rate) + memory + copying
+        return call.calls * (_CALL + m * n * k / rate + (m + n) * k * _OWN_COPY) + memory + copying
     return max(call.calls * (_CALL + m * k / _rate_of_vectors(call, lanes)), memory) + copying
 
 
