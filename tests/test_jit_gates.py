@@ -435,6 +435,20 @@ def test_an_index_out_of_bounds_is_the_error_that_it_was() -> None:
 # ── the cache
 
 
+def test_an_index_that_nobody_reads_raises_nothing() -> None:
+    def f(x: Any, i: Any, read: bool) -> Any:
+        y = x[i]
+        return x + y if read else x + 1
+
+    jitted = fg.jit(f, static_argnames="read")
+    for _ in range(3):
+        same(jitted(VECTOR, 7, False), VECTOR + 1)
+        with pytest.raises(IndexError):
+            jitted(VECTOR, 7, True)
+    with pytest.raises(IndexError):
+        f(VECTOR, 7, False)
+
+
 def test_calls_through_gates_are_counted_and_keep_a_program_alive() -> None:
     counted = Counted(lambda x: x + 1)
     f = fg.jit(counted.jitted.__wrapped__, cache_size=2)

@@ -223,6 +223,63 @@ def test_an_integer_of_64_bits_is_one_beside_uint64() -> None:
     np.testing.assert_array_equal(fg.jit(lambda x: x == -(2**63) - 1)(np.array([2**63 - 1])), [False])
 
 
+BEYOND: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
+    "add": (lambda n: n + n, (2**62,)),
+    "subtract": (lambda n: -2 - n, (2**63 - 1,)),
+    "multiply": (lambda n: n * n, (2**40,)),
+    "negative": (lambda n: -n, (-(2**63),)),
+    "absolute": (lambda n: abs(n), (-(2**63),)),
+    "floor_divide": (lambda n, m: n // m, (-(2**63), -1)),
+    "power": (lambda n: n**5, (-(10**7),)),
+    "left_shift": (lambda n: n << 3, (2**61,)),
+    "left_shift by much": (lambda n, m: n << m, (1, 64)),
+    "several": (lambda n: ((n + 1) * n - 3) % 1000, (2**50,)),
+    "bits": (lambda n: ((n * n) & (n + 5), (n * n) >> 70, n * n ^ 3, ~(n * n), n * n | 1), (2**40,)),
+}
+
+
+@pytest.mark.parametrize(("f", "args"), BEYOND.values(), ids=BEYOND)
+def test_integers_of_python_are_exact(f: Callable[..., Any], args: tuple[int, ...]) -> None:
+    compiled = fg.jit(f)
+    small = tuple(1 + abs(n) % 7 for n in args)
+    for given in (small, args, small, args, args):
+        y = compiled(*given)
+        assert y == f(*given) and [type(z) for z in fg.tree.leaves(y)] == [int] * len(fg.tree.leaves(y))
+
+
+def test_the_least_and_the_largest_integer_are_within_bounds() -> None:
+    least, most = -(2**63), 2**63 - 1
+    f = fg.jit(lambda n, m: (n + m, n - m, n * m, n // m, -m, n**1, n**0, m << 62))
+    assert f(least, 1) == (least + 1, least - 1, least, least, -1, least, 1, 2**62)
+    assert f(most, 1) == (2**63, most - 1, most, most, -1, most, 1, 2**62)
+    assert f(-(2**31), 2**32)[2] == least
+
+
+def test_an_integer_of_python_that_has_grown_is_used_as_a_float_or_refused() -> None:
+    f = fg.jit(lambda n, x: x * (n * n))
+    np.testing.assert_array_equal(f(2**40, np.ones(9)), np.full(9, 2.0**80))
+    np.testing.assert_array_equal(f(2**40, np.ones(9, np.float32)), np.full(9, 2.0**80, np.float32))
+    assert fg.jit(lambda n: fnp.where(n < 10, n * n, 0))(2**40) == 0
+    with pytest.raises(OverflowError):
+        f(2**40, np.ones(9, int))
+    with pytest.raises(fg.errors.RangeError, match=f"a number that becomes int64 is {2**63}, a Python int"):
+        fg.jit(lambda n: fnp.where(n > 0, n + n, 0))(2**62)
+    with pytest.raises(fg.errors.RangeError, match=f"a number that becomes int64 is {2**63}, a Python int"):
+        fg.jit(lambda n: fnp.reshape(n + n, (1,)))(2**62)
+
+
+def test_an_integer_of_python_that_grows_in_a_loop_is_refused() -> None:
+    power = fg.jit(lambda n: fg.lax.fori_loop(0, n, lambda i, y: y * 10, 1))
+    assert power(18) == 10**18
+    with pytest.raises(fg.errors.RangeError, match=f"is {10**19}, a Python int"):
+        power(30)
+
+
+def test_integers_of_numpy_and_arrays_wrap_around() -> None:
+    f = fg.jit(lambda x: x * x)
+    assert f(np.array([2**40]))[0] == f(np.int64(2**40)) == 0
+
+
 def test_an_integer_that_no_double_holds_is_refused_as_numpy_refuses_it() -> None:
     with pytest.raises(OverflowError, match="too large to convert to float"):
         fg.jit(lambda x: x * 10**400)(np.ones(2))

@@ -50,6 +50,8 @@ def _half(g: Array) -> Any:
 
 def _power(x1: Array, x2: Array) -> Array:
     if x1.__class__ in PYTHON_SCALARS and x2.__class__ in PYTHON_SCALARS:
+        if x1.__class__ is int and x2.__class__ is int and x2 >= 0:
+            return x1**x2
         return np.power(np.asarray(x1), np.asarray(x2)).item()
     return x1**x2
 
@@ -64,9 +66,14 @@ def _or_numpy(compute: Callable[..., Any], ufunc: np.ufunc) -> Callable[..., Any
     return safe
 
 
-def _of_integers(ufunc: np.ufunc) -> Callable[..., Any]:
-    """The ufunc, with a Python integer as the result for Python integers."""
-    return lambda *xs: ufunc(*xs).item() if all(x.__class__ is int for x in xs) else ufunc(*xs)
+def _of_integers(exact: Callable[..., Any], ufunc: np.ufunc) -> Callable[..., Any]:
+    """The ufunc, with Python's own operator for Python integers."""
+    return lambda *xs: exact(*xs) if all(x.__class__ is int for x in xs) else ufunc(*xs)
+
+
+def _shift(exact: Callable[[int, int], int], ufunc: np.ufunc) -> Callable[..., Any]:
+    """The same, but a count below 0, which Python refuses, is for NumPy."""
+    return _of_integers(lambda x1, x2: exact(x1, x2) if x2 >= 0 else ufunc(x1, x2).item(), ufunc)
 
 
 def _of_bool(part: Callable[[Array], Array]) -> Callable[[Array], Array]:
@@ -316,10 +323,10 @@ logical_and = Binary("logical_and", np.logical_and)
 logical_or = Binary("logical_or", np.logical_or)
 logical_xor = Binary("logical_xor", np.logical_xor)
 logical_not = Unary("logical_not", np.logical_not)
-bitwise_and = _operator2("bitwise_and", np.bitwise_and, compute=_of_integers(np.bitwise_and))
-bitwise_or = _operator2("bitwise_or", np.bitwise_or, compute=_of_integers(np.bitwise_or))
-bitwise_xor = _operator2("bitwise_xor", np.bitwise_xor, compute=_of_integers(np.bitwise_xor))
-bitwise_not = _operator1("bitwise_not", np.invert, compute=_of_integers(np.invert))
-left_shift = _operator2("left_shift", np.left_shift, compute=_of_integers(np.left_shift))
-right_shift = _operator2("right_shift", np.right_shift, compute=_of_integers(np.right_shift))
+bitwise_and = _operator2("bitwise_and", np.bitwise_and, compute=_of_integers(operator.and_, np.bitwise_and))
+bitwise_or = _operator2("bitwise_or", np.bitwise_or, compute=_of_integers(operator.or_, np.bitwise_or))
+bitwise_xor = _operator2("bitwise_xor", np.bitwise_xor, compute=_of_integers(operator.xor, np.bitwise_xor))
+bitwise_not = _operator1("bitwise_not", np.invert, compute=_of_integers(operator.invert, np.invert))
+left_shift = _operator2("left_shift", np.left_shift, compute=_shift(operator.lshift, np.left_shift))
+right_shift = _operator2("right_shift", np.right_shift, compute=_shift(operator.rshift, np.right_shift))
 # fmt: on

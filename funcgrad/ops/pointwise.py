@@ -21,10 +21,12 @@ from funcgrad.core.types import (
     ArrayType,
     DType,
     Typed,
+    beyond_int64,
     broadcast_shapes,
     is_inexact,
     promotable,
     promote,
+    refuse_beyond,
     show_long,
     type_of,
 )
@@ -300,6 +302,8 @@ class Convert(Elementwise):
         return ArrayType(x.shape, self.dtype)
 
     def impl(self, x: Array) -> Array:
+        if x.__class__ is int:
+            _check_holds(self.dtype, x)
         x = np.asarray(x)
         return (x.real if x.dtype.kind == "c" and self.dtype.kind == "f" else x).astype(self.dtype)
 
@@ -314,6 +318,21 @@ class Convert(Elementwise):
 
     def batch(self, batched: tuple[bool, ...], x: Array) -> Array:
         return self(x)
+
+
+def _chosen(x: int, other: Array, taken: Any) -> int:
+    """An operand of a selection, or 0 for one that is nowhere taken and that its dtype could not hold."""
+    if not beyond_int64(x):
+        return x
+    if taken:
+        _check_holds(promote(type_of(x), type_of(other)), x)
+    return x if taken else 0
+
+
+def _check_holds(dtype: DType, x: int) -> None:
+    """Refuse a Python int that an integer dtype cannot hold because it is no int64: NumPy would let it wrap around."""
+    if beyond_int64(x) and dtype.kind in "iu" and not (dtype == np.uint64 and 0 <= x < 2**64):
+        refuse_beyond(x, f"a number that becomes {dtype.name}")
 
 
 def convert(x: Array, dtype: DType) -> Array:
@@ -336,6 +355,10 @@ class Select(Elementwise):
         return ArrayType(_join((c, x1, x2), "where"), promote(x1, x2))
 
     def impl(self, c: Array, x1: Array, x2: Array) -> Array:
+        if x1.__class__ is int:
+            x1 = _chosen(x1, x2, np.any(c))
+        if x2.__class__ is int:
+            x2 = _chosen(x2, x1, not np.all(c))
         return np.where(c, x1, x2)
 
     def unread(self, wanted: Wanted) -> Sequence[int]:

@@ -19,6 +19,7 @@ from funcgrad.compiler.identities import key_of
 from funcgrad.compiler.native.machine.builder import Builder, Value
 from funcgrad.compiler.native.scalars import division, shared
 from funcgrad.compiler.native.scalars.convert import INT64, convert, lane_of, operand, truth
+from funcgrad.compiler.native.scalars.exact import is_exact, too_large
 from funcgrad.compiler.native.scalars.integers import COMPARISONS, compare, compared_apart, fits, is_lost, narrowed
 from funcgrad.compiler.native.vectormath import FUNCTIONS
 from funcgrad.compiler.native.vectormath.power import power_of_number
@@ -314,8 +315,10 @@ def code(b: Builder, primitive: Elementwise, xs: Sequence[Value], atoms: Sequenc
 
 
 def overflow(b: Builder, primitive: Elementwise, xs: Sequence[Value], atoms: Sequence[Atom]) -> Iterator[Value]:
-    """For each operand that NumPy might refuse, being a Python integer, whether it is too large for the dtype."""
+    """Where Python integers are operands: whether one is too large for a dtype, or the result for int64."""
     key = key_of(primitive)
+    if is_exact(key, atoms):
+        yield from too_large(b, key, xs, atoms)
     if not any(x.weak and isinstance(x, Var) for x in atoms) or key in ("convert", "weaken", "select", np.power):
         return
     loop = _loop(primitive, atoms)
