@@ -20,11 +20,11 @@ from funcgrad.compiler.native.vectormath import FUNCTIONS
 from funcgrad.ops import gamma
 from tests.test_vectormath import SPECIAL
 
-True_ = Callable[..., Any]
+Formula = Callable[..., Any]
 DTYPES = [np.float32, np.float64]
 
 
-def real(f: True_) -> True_:
+def real(f: Formula) -> Formula:
     """NaN where there is only a complex value, and None at poles whose sign is that of zero."""
 
     def value(*xs: Any) -> Any:
@@ -37,7 +37,7 @@ def real(f: True_) -> True_:
     return value
 
 
-def settled(f: True_) -> True_:
+def settled(f: Formula) -> Formula:
     """For functions whose value, as a float, does not change beyond ±20 000."""
     return lambda x: f(min(max(x, mp.mpf(-20_000)), mp.mpf(20_000)))
 
@@ -79,7 +79,7 @@ def cbrt(x: Any) -> Any:
     return mp.sign(x) * mp.cbrt(abs(x))
 
 
-UNARY: dict[str, tuple[Callable[..., Any], True_]] = {
+UNARY: dict[str, tuple[Callable[..., Any], Formula]] = {
     "exp": (np.exp, settled(mp.exp)),
     "exp2": (np.exp2, settled(lambda x: mp.mpf(2) ** x)),
     "expm1": (np.expm1, settled(mp.expm1)),
@@ -110,7 +110,7 @@ UNARY: dict[str, tuple[Callable[..., Any], True_]] = {
     "sigmoid": (fg.nn.sigmoid, settled(lambda x: 1 / (1 + mp.exp(-x)))),
     "softplus": (fg.nn.softplus, softplus),
 }
-BINARY: dict[str, tuple[Callable[..., Any], True_]] = {
+BINARY: dict[str, tuple[Callable[..., Any], Formula]] = {
     "arctan2": (np.arctan2, mp.atan2),
     "power": (np.power, mp.power),
     "hypot": (np.hypot, mp.hypot),
@@ -175,7 +175,7 @@ def units_off(y: Any, true: Any, scale: Any) -> float:
     return float(abs(mp.mpf(float(y)) - true) / float(unit))
 
 
-def scale_of(name: str, value: True_, true: Any, *xs: Any) -> Any:
+def scale_of(name: str, value: Formula, true: Any, *xs: Any) -> Any:
     if name in CANCELLING and xs[0] < 0 and mp.isfinite(true):
         return max(abs(true), abs(value(-xs[0])), mp.mpf(1))
     return abs(true)

@@ -14,8 +14,8 @@ derivatives. With the distance r from the next integer, sin πa is a polynomial,
 beside the two terms, of which the sum is taken.
 
 In single precision, this is computed in double with fewer terms. Formulas: NIST Digital Library of Mathematical
-Functions, 5.5 and 5.11. P are those with almost the smallest greatest error, of R the squares of errors are small; both
-leave some 2⁻⁵⁵ of the result in double and 2⁻²⁹ in single.
+Functions, 5.5, 5.11 and 5.15. P and R are fitted by least squares, with weights that make the greatest error almost as
+small as it can be (C. L. Lawson, 1961). They leave some 2⁻⁵⁵ of the result in double, and 2⁻²⁷ in single.
 """
 
 from __future__ import annotations
