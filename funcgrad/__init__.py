@@ -21,7 +21,7 @@ from funcgrad.transforms.vjp import grad, hvp, value_and_grad, vjp
 from funcgrad.transforms.vmap import vmap
 
 if TYPE_CHECKING:
-    from funcgrad import debug, lax
+    from funcgrad import debug, lax, special
     from funcgrad.compiler.native.machine.pool import get_num_threads, set_num_threads
     from funcgrad.transforms.callback import pure_callback
     from funcgrad.transforms.checkpoint import checkpoint, checkpoint_name, checkpoint_policies
@@ -65,6 +65,7 @@ __all__ = [
     "remat",
     "saved_residuals",
     "set_num_threads",
+    "special",
     "stop_gradient",
     "testing",
     "tree",
@@ -96,6 +97,7 @@ _LATER = {
     "remat": "transforms.checkpoint",
     "saved_residuals": "transforms.residuals",
     "set_num_threads": "compiler.native.machine.pool",
+    "special": "special",
 }
 _REVERSE_ONLY = "funcgrad is reverse mode only and builds no Jacobians"
 _ABSENT = {
@@ -107,7 +109,8 @@ _ABSENT = {
     "jacobian": f"{_REVERSE_ONLY}: vmap of the pullback over the rows of numpy.eye(n) gives all rows",
     "custom_jvp": f"{_REVERSE_ONLY}: use custom_vjp",
     "tree_util": "it is funcgrad.tree here: tree.map, tree.leaves, tree.register_pytree_node",
-    "scipy": "functions of scipy.special take traced values as they are; logsumexp and softmax are in funcgrad.nn",
+    "scipy": "functions of scipy.special take traced values as they are; polygamma is in funcgrad.special, "
+    "logsumexp and softmax are in funcgrad.nn",
     "block_until_ready": "results are NumPy arrays, and there when a call returns",
     "device_put": "arrays are NumPy's, in main memory",
     "config": "dtypes are NumPy's: float64 stays float64, and there is nothing to switch on",

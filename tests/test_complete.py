@@ -27,6 +27,7 @@ PUBLIC = [
     "funcgrad.numpy",
     "funcgrad.numpy.linalg",
     "funcgrad.nn",
+    "funcgrad.special",
     "funcgrad.tree",
     "funcgrad.testing",
 ]
@@ -133,6 +134,7 @@ def test_the_door_is_this_and_no_more() -> None:
         "remat",
         "saved_residuals",
         "set_num_threads",
+        "special",
         "stop_gradient",
         "testing",
         "tree",

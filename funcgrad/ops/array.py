@@ -277,11 +277,13 @@ class TracedArray(Tracer):
                 "after the tracing has ended",
                 "return it with has_aux=True instead of storing it, or store stop_gradient(x)",
             )
+        scipy, instead = refusals.instead_of_scipy()
         origin = self.tracing.origin(self.variable)
         of = f" with respect to {origin}" if origin else ""
         raise TracedValueError(
-            f"{construct} would turn {self.describe()} into plain numbers and lose its derivative{of}",
-            "keep it an array: funcgrad.numpy.sin(x) for math.sin(x), funcgrad.numpy.array([x, y]) for a list, "
+            f"{scipy or construct} would turn {self.describe()} into plain numbers and lose its derivative{of}",
+            instead
+            or "keep it an array: funcgrad.numpy.sin(x) for math.sin(x), funcgrad.numpy.array([x, y]) for a list, "
             "a = funcgrad.at(a)[i].set(x) for a[i] = x; or write stop_gradient(x).item() if a constant is intended",
         )
 

@@ -137,13 +137,13 @@ def _with_zero(ufunc: np.ufunc) -> Callable[[Typed], DType]:
 
 _float_dtype = of_ufunc(np.sqrt)
 # the same, but for no complex numbers
-_real_dtype = of_ufunc(np.cbrt)
+real_dtype = of_ufunc(np.cbrt)
 _logaddexp_dtype = of_ufunc(np.logaddexp)
 _float_dtype_of_two = of_ufunc(np.true_divide)
 _UNKNOWN = frozenset({*PYTHON_SCALARS, *map(np.dtype, ("?", "i1", "u1", "<i2", ">i2", "<u2", ">u2", "<f2", ">f2"))})
 
 
-def _scipy(name: str, dtype: Callable[..., DType]) -> Callable[..., Any]:
+def of_scipy(name: str, dtype: Callable[..., DType]) -> Callable[..., Any]:
     """A ufunc of scipy.special, which is imported when it is first called, with the dtype rule of its results."""
     loaded: list[Callable[..., Any]] = []
 
@@ -232,7 +232,7 @@ logaddexp = Binary(
 )
 xlogy = Binary(
     "xlogy",
-    _scipy("xlogy", _float_dtype_of_two),
+    of_scipy("xlogy", _float_dtype_of_two),
     lambda g, x2: g * log(x2),
     lambda g, x1, x2: g * (x1 / select(x1 == 0, 1, x2)),
     dtype=_float_dtype_of_two,
@@ -240,12 +240,12 @@ xlogy = Binary(
 )
 logit = Unary(
     "logit",
-    _scipy("logit", _real_dtype),
+    of_scipy("logit", real_dtype),
     lambda g, x: g / (x * (1 - x)),
-    dtype=_real_dtype,
-    expand=in_float(_real_dtype, _simple_logit),
+    dtype=real_dtype,
+    expand=in_float(real_dtype, _simple_logit),
 )
-sigmoid = Unary("sigmoid", _scipy("expit", _real_dtype), lambda g, y: g * (y * (1 - y)), dtype=_real_dtype)
+sigmoid = Unary("sigmoid", of_scipy("expit", real_dtype), lambda g, y: g * (y * (1 - y)), dtype=real_dtype)
 softplus = Unary(
     "softplus",
     lambda x: np.logaddexp(x, 0),
@@ -253,8 +253,8 @@ softplus = Unary(
     dtype=_with_zero(np.logaddexp),
     expand=lambda x: logaddexp(x, 0),
 )
-erf = Unary("erf", _scipy("erf", _float_dtype), lambda g, x: g * (_ERF * exp(-x * x)), dtype=_float_dtype)
-erfc = Unary("erfc", _scipy("erfc", _float_dtype), lambda g, x: g * (-_ERF * exp(-x * x)), dtype=_float_dtype)
+erf = Unary("erf", of_scipy("erf", _float_dtype), lambda g, x: g * (_ERF * exp(-x * x)), dtype=_float_dtype)
+erfc = Unary("erfc", of_scipy("erfc", _float_dtype), lambda g, x: g * (-_ERF * exp(-x * x)), dtype=_float_dtype)
 
 # ── trigonometric and hyperbolic functions
 sin = Unary("sin", np.sin, lambda g, x: g * cos(x))

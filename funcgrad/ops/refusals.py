@@ -12,7 +12,7 @@ import functools
 import math
 import re
 import sys
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -36,6 +36,12 @@ _SETTLED = ("jit", "make_jaxpr", "eval_shape")
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _CHOICE = "where(condition, x, y) chooses by element, maximum(x, y) the larger, c1 & c2 is both"
 _BRANCH = ("Python control flow (if, while, and, or, not, assert, min, max)", _CHOICE, True)
+_OF_SCIPY = {
+    "polygamma": "funcgrad.special.polygamma(n, x)",
+    "logsumexp": "funcgrad.nn.logsumexp(x)",
+    "softmax": "funcgrad.nn.softmax(x)",
+    "log_softmax": "funcgrad.nn.log_softmax(x)",
+}
 _MASKED = "arrays of the largest size, and a mask: where(arange(size) < n, x, 0)"
 _MAKERS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray")
 _EXTREMA: dict[Any, str] = {max: "maximum", min: "minimum"}
@@ -66,15 +72,31 @@ def refuse_index(x: Tracer) -> NoReturn:
     )
 
 
+def instead_of_scipy() -> Answer:
+    """If a function that `scipy.special` writes in Python converts its argument now: it, and its counterpart here."""
+    frame: FrameType | None = sys._getframe()
+    name = ""
+    while frame is not None:
+        package, _, module = frame.f_globals.get("__name__", "").partition(".")
+        if package == "scipy" and module.startswith("special"):
+            name = frame.f_code.co_name
+        elif package not in ("scipy", "numpy", "funcgrad"):
+            break
+        frame = frame.f_back
+    return (f"`scipy.special.{name}`", _OF_SCIPY[name]) if name in _OF_SCIPY else ("", "")
+
+
 def refuse_number(x: Tracer, construct: str) -> NoReturn:
     """Answer the conversion of `x` to a Python number or a NumPy array, which is `construct` in general."""
     x = _unknown(x, construct)
     site = running_site()
     if site is not None and _is_numpy(site):
         refuse_index(x)
-    if site is not None and x.dtype.kind == "b" and _is_read(site):
-        refuse_mask(x)
-    found, fix = _converted_by(site, x) if site is not None else ("", "")
+    found, fix = instead_of_scipy()
+    if site is not None and not found:
+        if x.dtype.kind == "b" and _is_read(site):
+            refuse_mask(x)
+        found, fix = _converted_by(site, x)
     fix = fix or "leave it an array: funcgrad.numpy.sin(x) for math.sin(x), .array([x, y]) for a list"
     scalar = construct in ("int(x)", "float(x)")
     raise _needs(TracedValueError, found or construct, x, _or_static(x, fix) if scalar else fix)

@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from funcgrad.ops.gamma import Polygamma
 from funcgrad.ops.pointwise import Convert, select, table
 from funcgrad.ops.special import Sinc
 from tests.cases.base import Case
@@ -66,6 +67,7 @@ UNARY: dict[str, Domain] = {
     "gelu": between(-5, 5),
     "erf": ANY,
     "erfc": ANY,
+    **dict.fromkeys(["lgamma", "digamma", "trigamma", "gamma", "gammasgn"], apart(0.3, 0.7)),
     "logit": between(0.1, 0.9),
     "sin": ANY,
     "cos": ANY,
@@ -111,6 +113,7 @@ BINARY: dict[str, tuple[Domain, Domain]] = {
     "hypot": (NONZERO, NONZERO),
     "logaddexp": (ANY, ANY),
     "xlogy": (ANY, POSITIVE),
+    "betaln": (POSITIVE, POSITIVE),
     "arctan2": (NONZERO, ANY),
     "maximum": (ANY, ANY),
     "minimum": (ANY, ANY),
@@ -175,10 +178,16 @@ def cardinal_sines(draw: st.DrawFn) -> Case:
     return Case(Sinc(draw(st.integers(0, 3))), (x * draw(st.sampled_from([1, 0.1, 1e-9, 0])),))
 
 
+@st.composite
+def polygammas(draw: st.DrawFn) -> Case:
+    return Case(Polygamma(draw(st.integers(2, 4))), (apart(0.3, 0.7)(random(draw), draw(shapes)),))
+
+
 CASES = {
     **{name: unary(name) for name in UNARY},
     **{name: binary(name) for name in BINARY},
     "convert": conversions(),
     "select": selections(),
     "sinc": cardinal_sines(),
+    "polygamma": polygammas(),
 }

@@ -11,6 +11,7 @@ from funcgrad.compiler.native.machine.builder import Value
 from funcgrad.compiler.native.vectormath import (
     error_function,
     exponential,
+    gamma,
     hyperbolic,
     inverse,
     logarithm,
@@ -48,6 +49,9 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
     "power": power.power,
     "erf": error_function.erf,
     "erfc": error_function.erfc,
+    "lgamma": gamma.lgamma,
+    "digamma": gamma.digamma,
+    "trigamma": gamma.trigamma,
 }
 """By name, from a builder and operands to the result."""
 
@@ -56,6 +60,7 @@ COSTS: Mapping[str, int] = {
     **{"log": 22, "log2": 22, "log10": 24, "log1p": 31, "logaddexp": 53, "arcsinh": 44, "arccosh": 43, "arctanh": 37},
     **{"sin": 30, "cos": 33, "tan": 53, "arcsin": 26, "arccos": 41, "arctan": 31, "arctan2": 47},
     **{"cbrt": 48, "hypot": 20, "power": 104, "erf": 71, "erfc": 60},
+    **{"lgamma": 150, "digamma": 113, "trigamma": 60},
 }
 """How many instructions a function is, in double precision; in single there are about two thirds of them."""
 _SHORT_POWER = 8

@@ -6,9 +6,9 @@ of that sum is the integer, which saves the conversion that not every processor 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from funcgrad.compiler.native.machine.builder import Builder, Value
+from funcgrad.compiler.native.machine.builder import I1, Builder, Value
 
 DIGITS = {"double": 52, "float": 23}
 BIAS = {"double": 1023, "float": 127}
@@ -37,6 +37,12 @@ def at_most(b: Builder, x: Value, high: float) -> Value:
 def instead(b: Builder, x: Value, number: float, y: Value, z: Value | float) -> Value:
     """`z` where `x` is this number, else `y`."""
     return b.select(b.compare("oeq", x, b.like(x, number)), z if isinstance(z, Value) else b.like(y, z), y)
+
+
+def where_some(b: Builder, c: Value, some: Callable[[], list[Value]], others: list[Value]) -> list[Value]:
+    """What `some` gives for lanes in which `c` is true, and `others` in the rest; its code runs if there are any."""
+    found = b.call(f"llvm.vector.reduce.or.{c.type.suffix}", I1, c) if c.type.lanes > 1 else c
+    return b.branch(found, lambda: [b.select(c, y, z) for y, z in zip(some(), others, strict=True)], lambda: others)
 
 
 def rounded(b: Builder, x: Value, factor: float) -> tuple[Value, Value]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 from funcgrad.compiler.native.machine.builder import Builder, Value
-from funcgrad.compiler.native.vectormath.arithmetic import instead, polynomial
+from funcgrad.compiler.native.vectormath.arithmetic import instead, polynomial, sum_of_ordered
 from funcgrad.compiler.native.vectormath.exponential import LN2, exp
 from funcgrad.compiler.native.vectormath.scaling import scaled, split
 
@@ -65,6 +65,15 @@ def _fraction(b: Builder, x: Value) -> tuple[Value, Value]:
 def log(b: Builder, x: Value) -> Value:
     """The natural logarithm."""
     return _joined(b, *_fraction(b, x))
+
+
+def log_in_parts(b: Builder, x: Value) -> tuple[Value, Value]:
+    """The natural logarithm of a finite x > 0, and what rounding has taken from it."""
+    f, minus_k = _fraction(b, x)
+    high, low = LN2[x.type.lane]
+    f, less = _near_one(b, f)
+    y, lost = sum_of_ordered(b, b.op("fmul", minus_k, b.like(f, -high)), f)
+    return sum_of_ordered(b, y, b.op("fsub", lost, b.fma(minus_k, b.like(f, low), less)))
 
 
 def log2(b: Builder, x: Value) -> Value:

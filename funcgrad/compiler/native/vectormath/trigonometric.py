@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from funcgrad.compiler.native.machine.builder import I1, Builder, Value
+from funcgrad.compiler.native.machine.builder import Builder, Value
 from funcgrad.compiler.native.vectormath.arithmetic import (
     LARGE,
     bits,
     parity_as_sign,
     polynomial,
     rounded,
+    where_some,
     with_sign_flipped,
 )
 from funcgrad.compiler.native.vectormath.far import far
@@ -90,8 +91,7 @@ def _sine(b: Builder, r: Value, tail: Sequence[float]) -> Value:
 def _unless_far(b: Builder, x: Value, near: list[Value], beyond: Callable[[], list[Value]]) -> list[Value]:
     """`near`, but what `beyond` gives for those lanes that are large."""
     large = b.compare("oge", b.intrinsic("fabs", x), b.like(x, _FAR[x.type.lane]))
-    some = b.call(f"llvm.vector.reduce.or.{large.type.suffix}", I1, large) if x.type.lanes > 1 else large
-    return b.branch(some, lambda: [b.select(large, y, z) for y, z in zip(beyond(), near, strict=True)], lambda: near)
+    return where_some(b, large, beyond, near)
 
 
 def _less(b: Builder, x: Value, n: Value, factor: float) -> Value:
