@@ -195,6 +195,7 @@ def test_scalars_come_back_as_what_they_are() -> None:
     agree(lambda x: x * np.complex64(2), 3 + 1j)
     # what is real of a Python number is a Python number
     agree(lambda x, y: (abs(x) * y, x == 1j), 1 + 1j, np.float32(2), ulp=1)
+    agree(lambda x, y: (x.real * y, x.imag + y, x.real, np.real(x) - y), 1 + 1j, np.float32(2))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

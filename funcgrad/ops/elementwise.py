@@ -299,8 +299,8 @@ heaviside = Binary("heaviside", np.heaviside, lambda g: g * 0, lambda g, x1: g *
 
 # ── complex numbers
 conjugate: Unary = Unary("conjugate", np.conjugate, lambda g: conjugate(g))
-real = Unary("real", np.real, lambda g: g, dtype=_float_part, compute=_of_bool(np.real))
-imag = Unary("imag", np.imag, lambda g: g * -1j, dtype=_float_part, compute=_of_bool(np.imag))
+real = Unary("real", np.real, lambda g: g, dtype=_float_part, keeps_weak=True, compute=_of_bool(np.real))
+imag = Unary("imag", np.imag, lambda g: g * -1j, dtype=_float_part, keeps_weak=True, compute=_of_bool(np.imag))
 direction = Unary("direction", np.sign, lambda g, x, y: (g - real(g * y) * conjugate(y)) / _size(x))
 
 # ── piecewise constant: the derivative is zero wherever it exists

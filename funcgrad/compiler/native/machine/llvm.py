@@ -81,12 +81,14 @@ class Host:
         features: What its instruction set has and lacks, as LLVM writes it.
         vector_bytes: The size of a vector register.
         has_fma: True if `x·y + z` rounded once is one instruction.
+        has_half: True if there are instructions that convert half precision; LLVM would call functions of its own.
     """
 
     cpu: str
     features: str
     vector_bytes: int
     has_fma: bool
+    has_half: bool
 
 
 @final
@@ -133,7 +135,8 @@ def host() -> Host:
     arm = binding.get_process_triple().startswith(("aarch64", "arm64"))
     wide = all(known.get(name, False) for name in ("avx512f", "avx512vl", "avx512bw", "avx512dq"))
     vector_bytes = 64 if wide else 32 if known.get("avx2", False) else 16
-    return Host(binding.get_host_cpu_name(), known.flatten(), vector_bytes, arm or known.get("fma", False))
+    has_fma, has_half = (arm or known.get(name, False) for name in ("fma", "f16c"))
+    return Host(binding.get_host_cpu_name(), known.flatten(), vector_bytes, has_fma, has_half)
 
 
 def initialize() -> None:

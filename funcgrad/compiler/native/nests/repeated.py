@@ -24,9 +24,9 @@ _FEWEST = 4
 _SHORT = 16
 
 
-def append(steps: list[Any], kernel: Kernel) -> None:
-    """Put a kernel after other steps, with parts of it that are alike as one step."""
-    for part in _gathered(kernel):
+def append(steps: list[Any], step: Any) -> None:
+    """Put a step after other ones; a kernel with parts of it that are alike as one step."""
+    for part in _gathered(step) if isinstance(step, Kernel) else [step]:
         last = steps[-1] if steps else None
         both = _joined(last, part) if isinstance(part, Repeated) and isinstance(last, Repeated) else None
         if both is not None:

@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import final
 
-from funcgrad.compiler.native.ir.kernel import Compute, Fold, Kernel, Load, Offset, Store
+from funcgrad.compiler.native.ir.kernel import Compute, Fold, Load, Offset, Store
 from funcgrad.compiler.native.ir.own_primitives import Lowered
 from funcgrad.compiler.native.ir.steps import Block, Branch, Call, Lines, Loop, Product, Routine, Schedule, Slices, Step
 from funcgrad.compiler.native.lines.running import readable
 from funcgrad.compiler.native.nests.repeated import append
 from funcgrad.compiler.native.passes.groups import Group, Operand, finished, same
 from funcgrad.compiler.native.passes.recompute import Recomputer
-from funcgrad.compiler.native.passes.write_out import joined, with_folds_written_out
+from funcgrad.compiler.native.passes.write_out import without_short_axes
 from funcgrad.core.flow import Branched, Called, Looped
 from funcgrad.core.ir import Atom, Equation, Jaxpr, Literal, last_reads
 from funcgrad.core.kinds import Contraction, Elementwise, IndexMap, Reduction, Running, Scatter, Sorting
@@ -470,8 +470,7 @@ class _Fuser:
     def _routine(self, jaxpr: Jaxpr, pairs: tuple[tuple[int, int], ...] = ()) -> Routine:
         key = (jaxpr, pairs)
         if key not in self._routines:
-            schedule = _Fuser(jaxpr, pairs, self._routines).schedule
-            self._routines[key] = Routine(jaxpr, schedule, pairs)
+            self._routines[key] = Routine(jaxpr, _Fuser(jaxpr, pairs, self._routines).schedule, pairs)
         return self._routines[key]
 
     # ── the end
@@ -491,15 +490,11 @@ class _Fuser:
         made: list[Step] = []
         for step in (*self._first, *self._steps):
             if isinstance(step, Group):
-                kernel = finished(step) if 0 not in step.domain else None
-                if kernel is not None and kernel.body:
+                if 0 not in step.domain and (kernel := finished(step)).body:
                     made.append(kernel)
             elif not isinstance(step, Lines) or 0 not in step.out.shape:
                 made.append(step)
         steps: list[Step] = []
-        for step in joined(made, buffers, self._successors):
-            if isinstance(step, Kernel):
-                append(steps, with_folds_written_out(step))
-            else:
-                steps.append(step)
+        for step in without_short_axes(made, buffers, self._successors):
+            append(steps, step)
         return Schedule(steps, buffers, self._successors)

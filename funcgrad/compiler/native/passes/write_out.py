@@ -34,17 +34,10 @@ _SHORT, _LARGEST = 4, 64
 _LONG = 8
 
 
-def with_folds_written_out(kernel: Kernel) -> Kernel:
-    """The kernel with its short axes written out, if it has those and folds over long ones."""
-    if any(kernel.domain[i] > _LONG for i in kernel.folded):
-        for axis in _short_axes(kernel):
-            if axis not in kernel.folded:
-                kernel = written_out(kernel, axis)
-    return kernel
+def without_short_axes(steps: Sequence[Step], results: Sequence[Var], successors: Mapping[Var, Var]) -> list[Step]:
+    """The steps, with the short axes of kernels written out where that makes two kernels one, or saves runs of a fold.
 
-
-def joined(steps: Sequence[Step], results: Sequence[Var], successors: Mapping[Var, Var]) -> list[Step]:
-    """The steps, where two of which the second one reads what only the first one computes are one kernel, if they can.
+    Two are one where the second one reads what only the first one computes.
 
     Args:
         steps: In the order in which they run.
@@ -69,7 +62,7 @@ def joined(steps: Sequence[Step], results: Sequence[Var], successors: Mapping[Va
             out.append(step)
         else:
             out[-1] = both
-    return out
+    return [_with_folds_written_out(step) if isinstance(step, Kernel) else step for step in out]
 
 
 def written_out(kernel: Kernel, axis: int) -> Kernel:
@@ -80,6 +73,15 @@ def written_out(kernel: Kernel, axis: int) -> Kernel:
     domain = _without(kernel.domain, axis)
     folded = tuple(i - (i > axis) for i in kernel.folded if i != axis)
     return Kernel(domain, folded, tuple(writer.body)) if len(writer.body) <= _LARGEST else kernel
+
+
+def _with_folds_written_out(kernel: Kernel) -> Kernel:
+    """The kernel with its short axes written out, if it has those and folds over long ones."""
+    if any(kernel.domain[i] > _LONG for i in kernel.folded):
+        for axis in _short_axes(kernel):
+            if axis not in kernel.folded:
+                kernel = written_out(kernel, axis)
+    return kernel
 
 
 def _short_axes(kernel: Kernel) -> list[int]:

@@ -28,7 +28,13 @@ _LANES: dict[DType, str] = {
 
 def lane_of(dtype: DType) -> str | None:
     """The lane type of a dtype in a register; None if there is no native code for it."""
-    return _LANES.get(dtype)
+    return None if dtype == FLOAT16 and not _has_half() else _LANES.get(dtype)
+
+
+def _has_half() -> bool:
+    from funcgrad.compiler.native.machine import llvm  # heavy: imported when first needed
+
+    return llvm.host().has_half
 
 
 def memory_lane(dtype: DType) -> str:
