@@ -107,6 +107,24 @@ def test_elements_of_a_row_that_are_made_in_several_runs(axis: int) -> None:
     agree(f, RNG.standard_normal((64, 64)))
 
 
+def test_all_is_read_before_anything_is_written() -> None:
+    """A result may have the memory of what the other one of two kernels reads."""
+
+    def f(c: Any, x: Any, y: Any) -> Any:
+        rest = fnp.sum(x) * 0.0
+        scaled = c * y[0]
+        return scaled, fg.at((c * x[0]) * y)[1].add(scaled), rest + fnp.zeros(3)
+
+    agree(f, 1.5, np.array([0.7, 2.0]), np.array([1.0, 2.0, 3.0]))
+
+    def branches(x: Any) -> Any:
+        return fg.lax.cond(x[0] > 0.5, lambda v: fnp.sin(v).sum() * v[0], lambda v: (v**3).sum() + x[1], x)
+
+    for x in ([0.6, 0.3, 0.4], [0.2, 0.3, 0.4]):
+        agree(fg.grad(branches), np.array(x))
+        agree(lambda x: fg.grad(lambda x: fnp.sum(fg.grad(branches)(x) ** 2))(x), np.array(x))
+
+
 def test_positions_of_each_coordinate() -> None:
     x, i = RNG.standard_normal((40, 3)), RNG.integers(-40, 40, (50, 3))
     agree(lambda x, i: (fnp.take_along_axis(x, i, axis=0) * x[None, 1]).sum(axis=0), x, i)

@@ -215,7 +215,8 @@ def _joined(first: Kernel, second: Kernel, readers: Mapping[Var, int]) -> Kernel
             return None
         else:
             new[s.out] = values[_place(s)]
-    body = _each_once(body)
+    # what is stored may take the place of what is loaded, so that comes first
+    body = sorted(_each_once(body), key=lambda s: isinstance(s, Store))
     return Kernel(second.domain, second.folded, tuple(body)) if len(body) <= _LARGEST else None
 
 
