@@ -125,6 +125,20 @@ def test_all_is_read_before_anything_is_written() -> None:
         agree(lambda x: fg.grad(lambda x: fnp.sum(fg.grad(branches)(x) ** 2))(x), np.array(x))
 
 
+def test_what_a_kernel_loads_again_in_another_run_is_passed_on() -> None:
+    """When its short fold is a sum, there is one run, in which nothing can be loaded that is stored at its end."""
+
+    def f(p: Any, q: Any, w: Any) -> Any:
+        x = w * (p[:, None] - q[None])
+        u = fnp.stack([x, 2 * x, x - 1], axis=-1)
+        return fnp.sum(fnp.sin(0.1 * (u - fnp.mean(u, axis=-1, keepdims=True))))
+
+    args = RNG.standard_normal((9, 4)), RNG.standard_normal((16, 4)), RNG.standard_normal(4)
+    agree(f, *args)
+    agree(fg.grad(f, argnums=(0, 1, 2)), *args)
+    agree(lambda x: fnp.sum(x * fg.nn.softmax(fnp.exp(x), axis=-1), axis=(0, 1)), RNG.standard_normal((30, 40, 3)))
+
+
 def test_positions_of_each_coordinate() -> None:
     x, i = RNG.standard_normal((40, 3)), RNG.integers(-40, 40, (50, 3))
     agree(lambda x, i: (fnp.take_along_axis(x, i, axis=0) * x[None, 1]).sum(axis=0), x, i)
@@ -164,3 +178,48 @@ def test_short_and_long_axes_in_any_order(data: st.DataObject) -> None:
     data_axis = data.draw(st.integers(0, 3))
     for a, b in zip(fg.jit(f)(x), f(x), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def drawn(rng: np.random.Generator) -> tuple[Any, tuple[Any, ...]]:
+    """A function of points, with sums, maxima, updates and pieces along any axis, and its arguments."""
+    n, m, axes = rng.choice([1, 2, 3, 5, 9, 17, 33]), rng.choice([2, 3, 8, 16, 20]), rng.choice([1, 2, 3, 4, 5])
+    seed, count = int(rng.integers(1 << 30)), int(rng.integers(3, 9))
+
+    def f(p: Any, q: Any, w: Any) -> Any:
+        draw = np.random.default_rng(seed)
+        values = [p, q, w, p[:, None] - q[None]]
+        for _ in range(count):
+            x, y = (values[draw.integers(len(values))] for _ in range(2))
+            axis = int(draw.integers(x.ndim))
+            both = np.broadcast_shapes(x.shape[-1:], y.shape[-1:]) if x.shape[-1] == y.shape[-1] else None
+            match draw.integers(8):
+                case 0 if both and min(x.ndim, y.ndim) == 1:
+                    z = x * y
+                case 1 if both and max(x.ndim, y.ndim) == 2:
+                    z = x[..., None, :] - y
+                case 2 if x.ndim > 1:
+                    z = x.sum(axis=axis)
+                case 3:
+                    z = x - fnp.max(x, axis=axis, keepdims=True)
+                case 4:
+                    z = fg.at(x)[int(draw.integers(x.shape[0]))].add(1.0)
+                case 5:
+                    z = x - 0.25 * fnp.sum(x, axis=axis, keepdims=True)
+                case 6:
+                    z = fnp.stack([x, x * 2.0, x - 1.0], axis=-1)
+                case _:
+                    z = x[::-1] * 0.5
+            if z.size < 100_000:
+                values.append(z)
+        made = values[4:] or values
+        return tuple(made[i] for i in draw.permutation(len(made))[:3])
+
+    return f, tuple(rng.integers(-3, 4, shape) * 1.0 for shape in ((n, axes), (m, axes), (axes,)))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_functions_drawn_by_chance(seed: int) -> None:
+    f, args = drawn(np.random.default_rng(seed))
+    agree(f, *args)
+    # the numbers are exact, so that maxima are taken of the same ones
+    agree(fg.grad(lambda *args: sum(fnp.sum(fnp.sin(0.1 * y)) for y in f(*args)), argnums=(0, 1, 2)), *args)

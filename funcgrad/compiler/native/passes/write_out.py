@@ -191,33 +191,59 @@ def _follows(first: Kernel, second: Kernel, successors: Mapping[Var, Var]) -> bo
 
 def _joined(first: Kernel, second: Kernel, readers: Mapping[Var, int]) -> Kernel | None:
     """Both kernels as one that does not store what only the second one reads; None if they do not fit together."""
-    stored = {s.buffer for s in first.body if isinstance(s, Store)}
-    handed = {s.buffer for s in second.body if isinstance(s, Load)} & stored
+    handed = _stored(first) & {s.buffer for s in second.body if isinstance(s, Load)}
     if not handed or any(readers[v] > 1 for v in handed) or not (_short_axes(first) or _short_axes(second)):
         return None
     first, second = _all_written_out(first), _all_written_out(second)
-    if first.domain != second.domain or any(isinstance(s, Fold) for s in first.body):
+    if first.domain != second.domain or _folds(first):
         return None
-    values: dict[tuple[Var, tuple[int, ...], int], Atom] = {}
-    body: list[Statement] = []
-    for s in first.body:
-        if not isinstance(s, Store) or s.buffer not in handed:
-            body.append(s)
-        elif s.combine or s.offsets or s.x.dtype != s.buffer.dtype:
-            return None
-        else:
-            values[_place(s)] = s.x
-    new: dict[Var, Atom] = {}
-    for s in second.body:
-        if not isinstance(s, Load) or s.buffer not in handed:
-            body.append(reading(s, new))
-        elif s.offsets or _place(s) not in values:
-            return None
-        else:
-            new[s.out] = values[_place(s)]
+    # a kernel with folds may load what it has stored in an earlier run over the folded axes; now there is one run
+    own = [{s.buffer for s in k.body if isinstance(s, Load)} & _stored(k) for k in (first, second) if not _folds(k)]
+    body = _passed_on((*first.body, *second.body), handed.union(*own), {v for v, n in readers.items() if n == 1})
+    if body is None:
+        return None
     # what is stored may take the place of what is loaded, so that comes first
     body = sorted(_each_once(body), key=lambda s: isinstance(s, Store))
     return Kernel(second.domain, second.folded, tuple(body)) if len(body) <= _LARGEST else None
+
+
+def _stored(kernel: Kernel) -> set[Var]:
+    return {s.buffer for s in kernel.body if isinstance(s, Store)}
+
+
+def _folds(kernel: Kernel) -> bool:
+    return any(isinstance(s, Fold) for s in kernel.body)
+
+
+def _passed_on(body: Sequence[Statement], buffers: set[Var], here: set[Var]) -> list[Statement] | None:
+    """The body in which what is stored in some buffers is passed on to where it is loaded; None if that cannot be.
+
+    Args:
+        body: The statements.
+        buffers: The buffers.
+        here: The buffers that nothing else loads, so that they need not be stored.
+    """
+    values: dict[tuple[Var, tuple[int, ...], int], Atom] = {}
+    for s in body:
+        if isinstance(s, Store) and s.buffer in buffers:
+            if s.combine or s.offsets or s.x.dtype != s.buffer.dtype or _place(s) in values:
+                return None
+            values[_place(s)] = s.x
+    known: set[Atom] = set()
+    new: dict[Var, Atom] = {}
+    out: list[Statement] = []
+    for s in body:
+        if isinstance(s, Load) and s.buffer in buffers:
+            value = values.get(_place(s))
+            if s.offsets or value is None or (isinstance(value, Var) and new.get(value, value) not in known):
+                return None
+            new[s.out] = new.get(value, value) if isinstance(value, Var) else value
+        elif not isinstance(s, Store):
+            out.append(reading(s, new))
+            known.add(s.out)
+        elif s.buffer not in buffers & here:
+            out.append(reading(s, new))
+    return out
 
 
 def _each_once(body: Sequence[Statement]) -> list[Statement]:
