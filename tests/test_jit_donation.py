@@ -35,6 +35,14 @@ def test_a_result_is_the_array_that_was_donated() -> None:
     np.testing.assert_array_equal(Y, 10.0)
 
 
+@pytest.mark.parametrize("shape", [(5,), (5, 1), (1, 5), (500,)])
+def test_a_result_of_another_shape_than_what_was_donated_has_its_own(shape: tuple[int, ...]) -> None:
+    f = donating(lambda x: fnp.expand_dims(fnp.sin(x), -1), 0)
+    g = donating(lambda x: fnp.sin(x).T, 0)
+    assert f(np.ones(shape)).shape == (*shape, 1)
+    assert g(np.ones(shape)).shape == shape[::-1]
+
+
 def test_what_is_not_donated_stays_as_it_is() -> None:
     f = donating(lambda x, y: x + y, 1)
     x, y = X.copy(), Y.copy()

@@ -289,7 +289,8 @@ def reusable(owned: Sequence[int], routine: Routine, memory: Memory) -> dict[int
     first, last = _lifetimes(schedule.steps)
     free = [i for i in owned if inputs[i] not in schedule.outputs]
     found: dict[int, int] = {}
-    for place, out in enumerate(schedule.outputs):
+    # a buffer has the size of the result that it becomes, and maybe another shape
+    for place, out in enumerate(routine.jaxpr.outputs):
         within = [v for v, there in memory.outputs.items() if there == place]
         begin = min((first[v] for v in within if v in first), default=0)
         for i in free:
