@@ -139,6 +139,12 @@ def test_what_a_kernel_loads_again_in_another_run_is_passed_on() -> None:
     agree(lambda x: fnp.sum(x * fg.nn.softmax(fnp.exp(x), axis=-1), axis=(0, 1)), RNG.standard_normal((30, 40, 3)))
 
 
+@pytest.mark.parametrize("shape", [(3, 100), (4, 33), (100, 3), (2, 3, 50)])
+def test_of_values_that_go_to_one_place_the_last_one_stays(shape: tuple[int, ...]) -> None:
+    x, i, y = np.zeros(7), RNG.integers(0, 7, shape), RNG.standard_normal(shape)
+    agree(lambda x, i, y: fg.at(x)[i].set(fnp.sin(y) * 2), x, i, y)
+
+
 def test_positions_of_each_coordinate() -> None:
     x, i = RNG.standard_normal((40, 3)), RNG.integers(-40, 40, (50, 3))
     agree(lambda x, i: (fnp.take_along_axis(x, i, axis=0) * x[None, 1]).sum(axis=0), x, i)

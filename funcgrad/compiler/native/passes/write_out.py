@@ -93,6 +93,9 @@ def _allowed(kernel: Kernel, axis: int) -> bool:
     folds = [s for s in kernel.body if isinstance(s, Fold)]
     if any(isinstance(s.how, str) for s in folds):
         return False
+    # of the values that go to one place, the last one stays
+    if any(isinstance(s, Store) and s.offsets and not s.combine for s in kernel.body):
+        return False
     # a fold of other numbers than its result is converted within, and half precision adds up in single
     plain = all(s.x.dtype == s.out.dtype != np.float16 for s in folds)
     return kernel.tile < 0 and (axis not in kernel.folded or plain)
