@@ -145,6 +145,21 @@ def test_of_values_that_go_to_one_place_the_last_one_stays(shape: tuple[int, ...
     agree(lambda x, i, y: fg.at(x)[i].set(fnp.sin(y) * 2), x, i, y)
 
 
+def test_what_a_kernel_reads_of_its_own_results_is_written_before() -> None:
+    """A softmax stores its exponentials, and reads them when their sum is known."""
+
+    def f(x: Any) -> Any:
+        e = fnp.exp(x - fnp.max(x, axis=0, keepdims=True))
+        return fnp.sum(e / fnp.sum(e, axis=0, keepdims=True))
+
+    def g(x: Any, i: Any) -> Any:
+        e = fnp.sum(x, axis=0)[i]
+        return fnp.mean(e - fnp.sum(e)), fnp.sum(e)
+
+    agree(f, RNG.standard_normal((4, 5)))
+    agree(g, RNG.standard_normal((3, 1)) + 1j * RNG.standard_normal((3, 1)), np.array([0, -1]))
+
+
 def test_positions_of_each_coordinate() -> None:
     x, i = RNG.standard_normal((40, 3)), RNG.integers(-40, 40, (50, 3))
     agree(lambda x, i: (fnp.take_along_axis(x, i, axis=0) * x[None, 1]).sum(axis=0), x, i)
@@ -229,3 +244,20 @@ def test_functions_drawn_by_chance(seed: int) -> None:
     agree(f, *args)
     # the numbers are exact, so that maxima are taken of the same ones
     agree(fg.grad(lambda *args: sum(fnp.sum(fnp.sin(0.1 * y)) for y in f(*args)), argnums=(0, 1, 2)), *args)
+
+
+@pytest.mark.parametrize("shape", [(64, 33, 1), (5, 7, 1), (9, 8, 1)])
+def test_a_fold_over_one_index_does_not_read_what_it_has_yet_to_store(shape: tuple[int, ...]) -> None:
+    def f(x: Any) -> Any:
+        half = x * 0.5 - x
+        y = fnp.transpose(half + fnp.flip(fnp.tanh(half), 1), (1, 0, 2))
+        m = fnp.max(y, axis=2, keepdims=True)
+        return fnp.exp(y - 0.5 * m), m, y
+
+    compiled = fg.jit(f)
+    for _ in range(3):
+        x = RNG.standard_normal(shape)
+        with fg.disable_jit():
+            expected = f(x)
+        for a, b in zip(compiled(x), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)

@@ -110,7 +110,8 @@ def _used(group: Group) -> list[Statement]:
 
 def _spilled(group: Group) -> list[Statement]:
     """The body in which no dear value is computed in two phases: the second one loads it."""
-    if not group.folded:
+    # a fold over axes of one index has one phase
+    if all(group.domain[i] == 1 for i in group.folded or ()):
         return group.body
     folds = {s.out for s in group.body if isinstance(s, Fold)}
     phase: dict[Var, int] = {}
