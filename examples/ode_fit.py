@@ -266,7 +266,7 @@ def cost_report(spans: Sequence[float], table: dict[int | None, list[Cost]]) -> 
     lines = [f"{'':<22}" + "".join(f"  {f'over {years:g} years':>20}" for years in spans)]
     for every, row in table.items():
         name = "every step saved" if every is None else f"checkpoint_every={every}"
-        lines.append(f"{name:<22}" + "".join(f"  {f'{c.memory:,.0f} kB, {c.seconds:.2f} s':>20}" for c in row))
+        lines.append(f"{name:<22}" + "".join(f"  {f'{c.memory:,.0f} kB, {1e3 * c.seconds:.2f} ms':>20}" for c in row))
     return "\n".join(lines)
 
 
