@@ -1,7 +1,7 @@
 """Complex numbers as pairs of reals: a program without them, for a code generator that knows reals only.
 
 A complex value is known by its parts, by the buffer in which it stands, or by both; each is made of the other where it
-is first needed. Buffers are those of `complex_moves`: an argument of the program and a result, what is gathered from
+is first needed. Buffers are those of `moves`: an argument of the program and a result, what is gathered from
 and what is scattered into. All other values stay apart, in registers or in buffers of their own.
 """
 

@@ -1,12 +1,12 @@
 """Contractions in native code: `y[out] = sum of x1·x2`, by calls of BLAS or in loops of our own.
 
 BLAS computes whatever it can read, or what is worth copying for it: a call is a few instructions, so it costs next to
-no time to compile, and few programs have products so small that it costs much to run. Our own loops (contraction_loops)
-compute the rest: stacks of tiny matrices, products of many rows by very few columns, sums of integers, bools and
-halves, products without a sum.
+no time to compile, and few programs have products so small that it costs much to run. Our own loops compute the rest:
+stacks of tiny matrices, products of many rows by very few columns, sums of integers, bools and halves, products without
+a sum.
 
-    terms, views ──contraction_dims──▶ Product ──┬─contraction_tiles─▶ Tiling ──contraction_loops─▶ code
-                                                 └─contraction_calls─▶ Call ──────────────────────▶ code
+    terms, views ──dims──▶ Product ──┬─tiles─▶ Tiling ──loops─▶ code
+                                     └─calls─▶ Call ──────────▶ code
 """
 
 from __future__ import annotations

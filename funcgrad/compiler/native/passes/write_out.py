@@ -65,7 +65,7 @@ def without_short_axes(steps: Sequence[Step], results: Sequence[Var], successors
     return [_with_folds_written_out(step) if isinstance(step, Kernel) else step for step in out]
 
 
-def written_out(kernel: Kernel, axis: int) -> Kernel:
+def _written_out(kernel: Kernel, axis: int) -> Kernel:
     """The kernel without an axis of its domain; as it is, if it gets too large or folds what it must not reorder."""
     if not _allowed(kernel, axis):
         return kernel
@@ -80,7 +80,7 @@ def _with_folds_written_out(kernel: Kernel) -> Kernel:
     if any(kernel.domain[i] > _LONG for i in kernel.folded):
         for axis in _short_axes(kernel):
             if axis not in kernel.folded:
-                kernel = written_out(kernel, axis)
+                kernel = _written_out(kernel, axis)
     return kernel
 
 
@@ -276,5 +276,5 @@ def _place(s: Load | Store) -> tuple[Var, tuple[int, ...], int]:
 
 def _all_written_out(kernel: Kernel) -> Kernel:
     for axis in _short_axes(kernel):
-        kernel = written_out(kernel, axis)
+        kernel = _written_out(kernel, axis)
     return kernel

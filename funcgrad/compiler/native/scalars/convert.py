@@ -28,7 +28,8 @@ _LANES: dict[DType, str] = {
 
 def lane_of(dtype: DType) -> str | None:
     """The lane type of a dtype in a register; None if there is no native code for it."""
-    return None if dtype == FLOAT16 and not _has_half() else _LANES.get(dtype)
+    lane = _LANES.get(dtype)
+    return None if lane == "half" and not _has_half() else lane
 
 
 def _has_half() -> bool:
